@@ -53,7 +53,7 @@ class IndexPointer(Doc, frozen=True):
 
     name: str
     generation: str
-    manifest_sha256: str
+    manifest_sha256: str = msgspec.field(name="manifestSHA256")
     prefix: str
     embedder: str
     dimension: int
