@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help setup controlplane demo test test-slow lint fmt crds schema clean
+.PHONY: help setup controlplane demo test test-slow lint fmt crds schema reference clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -36,6 +36,7 @@ lint: setup ## Style, types, layers, drift of generated files
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m tenantplane_api.crd.generate --check crds charts/tenantplane/files/crds
 	@$(BIN)/python tools/values_schema.py --check
+	@$(BIN)/python tools/reference.py --check
 
 fmt: setup ## Format the code and mend what can be mended
 	@$(BIN)/ruff check --fix .
@@ -46,6 +47,9 @@ crds: setup ## Write the CRDs from the models
 
 schema: setup ## Write the chart's values.schema.json from the Platform struct
 	@$(BIN)/python tools/values_schema.py
+
+reference: setup ## Write docs/reference from the contract
+	@$(BIN)/python tools/reference.py
 
 clean: ## Remove the virtual environment and caches of this checkout
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
