@@ -52,12 +52,12 @@ spec:
 ---
 apiVersion: v1
 kind: ConfigMap
-metadata: {name: operator-is-enabled}
+metadata: {name: operator-is-enabled, namespace: {{ .Release.Namespace }}}
 {{- end }}
 ---
 apiVersion: v1
 kind: ConfigMap
-metadata: {name: hook, annotations: {helm.sh/hook: test}}
+metadata: {name: hook, namespace: {{ .Release.Namespace }}, annotations: {helm.sh/hook: test}}
 """
 PROBE = "/apis/probe.example.test/v1/namespaces/chart-probe/probes/first"
 CONFIG_MAPS = "/api/v1/namespaces/chart-probe/configmaps"

@@ -3,7 +3,7 @@
 Guarantees: applying twice is the same as once, values included; namespaces and CRDs come first and CRDs are Established
 before anything that may use them; at the end every ValidatingAdmissionPolicy of the chart has been seen and
 type-checked by the control plane. Does not: run Helm hooks, keep a release record, or prune objects that an earlier
-install with other values made (`helm upgrade` is for real installations).
+install with other values made (`helm upgrade` is for real installations). Namespaced objects must name their namespace.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 
 import yaml
 
+from tenantplane_api.runtime.names import API_VERSION, KIND_MODEL_DEPLOYMENT
 from tenantplane_cli.cluster import toolchain
 from tenantplane_cli.cluster.model import Cluster, ClusterError
 from tenantplane_cli.cluster.rest import Rest
@@ -69,9 +70,9 @@ def install_chart(
     with Rest(cluster.kubeconfig) as rest:
         _ensure_namespace(rest, namespace, objects)
         for first in _FIRST:
-            _apply(cluster, [item for item in objects if item["kind"] == first], namespace)
+            _apply(cluster, [item for item in objects if item["kind"] == first])
         _wait("CustomResourceDefinition", _names(objects, "CustomResourceDefinition"), rest, _CRDS, _established)
-        _apply(cluster, [item for item in objects if item["kind"] not in _FIRST], namespace)
+        _apply(cluster, [item for item in objects if item["kind"] not in _FIRST])
         policies = _names(objects, "ValidatingAdmissionPolicy")
         _wait("ValidatingAdmissionPolicy", policies, rest, _POLICIES, _type_checked)
         for name in policies:
@@ -99,6 +100,9 @@ def render(
         last = Path(home) / "sets.yaml"
         last.write_text(yaml.safe_dump(nested(sets)))
         command = [helm, "template", RELEASE, chart, f"--namespace={namespace}", "--include-crds", "--no-hooks"]
+        # Claimed because CRDs are applied and Established first: the chart then renders its own custom resources as
+        # ordinary objects and not as hooks.
+        command += [f"--api-versions={API_VERSION}/{KIND_MODEL_DEPLOYMENT}"]
         command += [f"--kube-version={version}", *(f"--values={path}" for path in (*values, last))]
         done = subprocess.run(
             [str(part) for part in command],
@@ -138,11 +142,11 @@ def _ensure_namespace(rest: Rest, namespace: str, objects: Sequence[dict[str, An
         raise ClusterError(f"namespace {namespace} cannot be made: {answer.get('message', status)}")
 
 
-def _apply(cluster: Cluster, objects: Sequence[dict[str, Any]], namespace: str) -> None:
+def _apply(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> None:
     if not objects:
         return
     command = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, "apply", "--server-side", "--force-conflicts"]
-    command += ["--field-manager=tenantplane-install", f"--namespace={namespace}", "--filename=-"]
+    command += ["--field-manager=tenantplane-install", "--filename=-"]
     done = subprocess.run(
         [str(part) for part in command],
         input=yaml.safe_dump_all(objects),
@@ -162,7 +166,8 @@ def _names(objects: Sequence[dict[str, Any]], kind: str) -> list[str]:
 
 
 def _established(item: dict[str, Any]) -> bool:
-    conditions = item.get("status", {}).get("conditions", ())
+    # Right after creation the server writes `conditions: null`.
+    conditions = item.get("status", {}).get("conditions") or ()
     return any(c["type"] == "Established" and c["status"] == "True" for c in conditions)
 
 
