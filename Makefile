@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help setup controlplane demo test test-slow lint fmt crds schema reference clean
+.PHONY: help setup controlplane demo test test-slow lint fmt crds schema reference clean bench-retrieval
 
 help: ## Show the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -53,3 +53,6 @@ reference: setup ## Write docs/reference from the contract
 
 clean: ## Remove the virtual environment and caches of this checkout
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+bench-retrieval: setup ## Index build and query times on a folder of real documents (DOCS, QUESTIONS, ROUNDS)
+	@$(BIN)/python bench/retrieval.py
