@@ -1,0 +1,1 @@
+"""The data plane: serves chat to tenants, obeys runtime documents, never writes to Kubernetes."""

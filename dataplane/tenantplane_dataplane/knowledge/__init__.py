@@ -1,0 +1,1 @@
+"""Knowledge: building a tenant's indices (extract, finalise) and reading them (open, search, pack)."""
