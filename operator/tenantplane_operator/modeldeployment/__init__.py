@@ -1,0 +1,1 @@
+"""A ModelDeployment: one runtime document, published or refused; pure but ``reconcile``."""

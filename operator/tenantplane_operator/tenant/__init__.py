@@ -1,0 +1,1 @@
+"""A Tenant: one module per concern, all pure but ``reconcile``."""

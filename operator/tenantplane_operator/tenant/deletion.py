@@ -1,0 +1,135 @@
+"""The end of a Tenant: access is cut first, then the namespace is kept with its fence or deleted last.
+
+Guarantees that the runtime document is gone before anything else happens, that a namespace is deleted only when label
+*and* tenantID say that it is this Tenant's, and that a Tenant object that vanished without us (its finalizer removed by
+hand) loses its access too, but only after the API server confirmed both that it is gone and that Tenants are served at
+all: a missing CRD is never an empty list (capsule#1181).
+"""
+
+import logging
+from typing import Any, Final
+
+from tenantplane_api.crd.conditions import ConditionType, Reason
+from tenantplane_api.runtime import names
+from tenantplane_operator.context import Context
+from tenantplane_operator.runtime.queue import Again, Done, Result
+from tenantplane_operator.runtime.resources import (
+    Manifest,
+    ObjectKey,
+    annotations_of,
+    is_deleting,
+    key_of,
+    labels_of,
+    uid_of,
+)
+from tenantplane_operator.status import write_status
+from tenantplane_operator.tenant.concern import Concern, failed
+
+logger = logging.getLogger(__name__)
+
+POLL: Final = 1.0
+CRDS: Final = frozenset({names.PLURAL_TENANTS, names.PLURAL_API_KEYS, names.PLURAL_MODEL_DEPLOYMENTS})
+
+
+async def delete_tenant(ctx: Context, obj: Manifest) -> Result:
+    """Go through the deletion of a Tenant that waits for our finalizer."""
+    name = str(obj["metadata"]["name"])
+    if names.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
+        return Done()
+    ctx.builds.cancel(name)
+    await ctx.publisher.withdraw(names.tenant_document_name(name))
+    ctx.published.pop(name, None)
+    namespace = _namespace_name(obj)
+    for key in ctx.cache.in_namespace(names.KIND_API_KEY, namespace):
+        ctx.queue.add(key_of(key))
+    if (obj.get("spec") or {}).get("deletionPolicy") == "Delete":
+        held = await _delete_namespace(ctx, obj, namespace)
+        if held is not None:
+            concern = failed(Reason.DELETING, held)
+            await write_status(ctx, obj, _deleting(concern), body=None)
+            return Done(after=POLL)
+    await _release(ctx, obj)
+    logger.info("released tenant", extra={"tenant": name})
+    return Done()
+
+
+def _deleting(concern: Concern) -> dict[ConditionType, Concern]:
+    return {
+        ConditionType.READY: concern,
+        ConditionType.RECONCILING: Concern("True", concern.reason, concern.message),
+        ConditionType.NAMESPACE_READY: concern,
+    }
+
+
+def _namespace_name(obj: Manifest) -> str:
+    """Namespace of a Tenant whose spec may be invalid: deletion must work for that one, too."""
+    section = (obj.get("spec") or {}).get("namespace")
+    wanted = section.get("name") if isinstance(section, dict) else None
+    return str(wanted or names.default_namespace(str(obj["metadata"]["name"])))
+
+
+async def _delete_namespace(ctx: Context, obj: Manifest, namespace: str) -> str | None:
+    """Delete the Tenant's namespace; what is still in the way, ``None`` when it is gone or not ours."""
+    key = ObjectKey("Namespace", "", namespace)
+    space = await ctx.api.find(key)
+    if space is None:
+        return None
+    ours = labels_of(space).get(names.LABEL_TENANT) == obj["metadata"]["name"] and annotations_of(space).get(
+        names.ANNOTATION_TENANT_ID
+    ) == (obj.get("spec") or {}).get("tenantID")
+    if not ours:
+        return None
+    if not is_deleting(space):
+        await ctx.api.delete(key, uid=uid_of(space))
+        return f"namespace {namespace} is being deleted"
+    return f"namespace {namespace} is being deleted{_holders(space)}"
+
+
+def _holders(space: Manifest) -> str:
+    """What the namespace controller says is still there; empty when it has not said anything yet."""
+    told: list[str] = []
+    conditions: list[dict[str, Any]] = (space.get("status") or {}).get("conditions") or []
+    for condition in conditions:
+        waits = condition.get("type") in ("NamespaceContentRemaining", "NamespaceFinalizersRemaining")
+        failed_to = str(condition.get("type") or "").endswith("Failure")
+        if condition.get("status") == "True" and (waits or failed_to):
+            told.append(str(condition.get("message") or condition.get("reason")))
+    return f"; it is held by: {'; '.join(told)}" if told else ""
+
+
+async def _release(ctx: Context, obj: Manifest) -> None:
+    """Take our finalizer away, also where somebody else's field manager owns it as well."""
+    live = await ctx.api.apply_finalizers(obj, [], manager=names.MANAGER_FINALIZER)
+    left = live["metadata"].get("finalizers") or []
+    if names.FINALIZER in left:
+        rest = [finalizer for finalizer in left if finalizer != names.FINALIZER]
+        patch = {
+            "metadata": {
+                "uid": uid_of(live),
+                "resourceVersion": live["metadata"]["resourceVersion"],
+                "finalizers": rest,
+            }
+        }
+        live = await ctx.api.merge_patch(key_of(obj), patch, manager=names.MANAGER_FINALIZER)
+    # Gone with its last finalizer; the event that says so may take a moment.
+    if not live["metadata"].get("finalizers"):
+        ctx.cache.remove(key_of(obj), live)
+    else:
+        ctx.cache.put(live, notify=False)
+
+
+async def forget_tenant(ctx: Context, key: ObjectKey) -> Result:
+    """A Tenant that we do not know (any more): cut its access if it is really gone, and wake who waited for it."""
+    ctx.builds.cancel(key.name)
+    document = names.tenant_document_name(key.name)
+    if ctx.publisher.revision(document) is not None:
+        if await ctx.api.find(key) is not None:
+            return Again()
+        if not await ctx.api.serves(names.API_VERSION, CRDS):
+            return Again(after=30.0)
+        await ctx.publisher.withdraw(document)
+        logger.warning("cut the access of a tenant that vanished", extra={"tenant": key.name})
+    ctx.published.pop(key.name, None)
+    ctx.digests.pop(key.name, None)
+    ctx.queue.forget(key)
+    return Done()

@@ -1,0 +1,324 @@
+"""Reconciles one Tenant: observe, ask the pure code, do what it says, tell how it went.
+
+Everything that is decided is decided in ``compile``; here is only I/O and its order: finalizer before anything that
+would have to be cleaned up, namespace before what lies in it, our own rights before what needs them, children before
+the runtime document that relies on them, status last. Steps are independent: what fails becomes its concern's
+condition and keeps nothing else from being done.
+"""
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from tenantplane_api.crd.conditions import ConditionType
+from tenantplane_api.runtime import names
+from tenantplane_api.runtime.names import ModelKey, Revision
+from tenantplane_operator.context import Context, Published
+from tenantplane_operator.knowledge.orders import order_for
+from tenantplane_operator.runtime.apply import Applied
+from tenantplane_operator.runtime.errors import ApiError, Forbidden, Invalid
+from tenantplane_operator.runtime.outcome import RBAC_LAG, from_api
+from tenantplane_operator.runtime.prune import prune, to_prune
+from tenantplane_operator.runtime.queue import Again, Done, Result
+from tenantplane_operator.runtime.resources import Manifest, ObjectKey, annotations_of, is_deleting, key_of
+from tenantplane_operator.status import write_status
+from tenantplane_operator.tenant.compile import (
+    PRUNABLE,
+    Compiled,
+    Observed,
+    Publication,
+    compile_tenant,
+    referenced_config_maps,
+    referenced_models,
+)
+from tenantplane_operator.tenant.concern import Concern, Refused, failed, summarize
+from tenantplane_operator.tenant.deletion import delete_tenant, forget_tenant
+from tenantplane_operator.tenant.identity import Ownership, claim_of
+from tenantplane_operator.tenant.knowledge import config_map_digest
+from tenantplane_operator.tenant.models import ObservedModel, observed_model
+from tenantplane_operator.tenant.parse import ParsedTenant, parse_tenant
+from tenantplane_operator.tenant.status import settle, tenant_conditions, tenant_status
+from tenantplane_operator.tenant.status_configmap import status_config_map
+
+logger = logging.getLogger(__name__)
+
+LOOK_AGAIN: Final = 10.0
+"""Seconds until what nobody reports to us is looked at again: a foreign namespace, a ConfigMap that is not there."""
+_PATIENCE: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
+
+
+@dataclass
+class Steps:
+    """What went wrong per concern, and how soon to try again."""
+
+    failures: dict[ConditionType, Concern] = field(default_factory=dict)
+    again: float | None = None
+
+    def fail(self, concern: ConditionType, key: ObjectKey | None, error: ApiError, since: float | None) -> None:
+        """Take in an API error of a step."""
+        end = from_api(error, key, since_binding=since)
+        self.failures.setdefault(concern, failed(end.reason, end.message))
+        self.again = max(self.again or 0.0, getattr(end, "after", 0.0))
+
+
+async def reconcile_tenant(ctx: Context, key: ObjectKey) -> Result:
+    """Bring one Tenant to what it says, or say why not."""
+    obj = ctx.cache.get(key)
+    if obj is None:
+        return await forget_tenant(ctx, key)
+    if is_deleting(obj):
+        return await delete_tenant(ctx, obj)
+    if names.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
+        # Before the first child: from here on nothing of this Tenant can be orphaned by its deletion.
+        obj = await ctx.api.apply_finalizers(obj, [names.FINALIZER], manager=names.MANAGER_FINALIZER)
+        ctx.cache.put(obj, notify=False)
+    try:
+        tenant = parse_tenant(obj)
+    except Refused as refused:
+        concerns = summarize({ConditionType.RUNTIME_PUBLISHED: refused.concern})
+        await write_status(ctx, obj, concerns, body=None)
+        return Done()
+    return await _Reconcile(ctx, obj, tenant).run()
+
+
+class _Reconcile:
+    """One pass over one Tenant."""
+
+    def __init__(self, ctx: Context, obj: Manifest, tenant: ParsedTenant) -> None:
+        self.ctx = ctx
+        self.obj = obj
+        self.tenant = tenant
+        self.steps = Steps()
+        self.look_again = False
+        self.document = names.tenant_document_name(tenant.name)
+
+    async def run(self) -> Result:
+        """The pass; see the module for its order."""
+        ctx, tenant = self.ctx, self.tenant
+        namespace = await self._namespace()
+        observed = self._observe(namespace, {})
+        compiled = compile_tenant(tenant, ctx.platform, observed)
+        entered = compiled.ownership is not None and await self._enter(compiled)
+        if entered:
+            maps = await self._digests()
+            if maps or namespace is None:
+                namespace = ctx.cache.get(ObjectKey("Namespace", "", tenant.namespace))
+                compiled = compile_tenant(tenant, ctx.platform, self._observe(namespace, maps))
+            if compiled.ownership is not None:
+                await self._children(compiled)
+                self._builds(compiled)
+        # A tenant whose fence cannot be written is not opened; one that is open must still hear of a revoked key.
+        known = self.ctx.publisher.revision(self.document)
+        published = await self._publish(compiled) if entered or known or compiled.ownership is None else None
+        return await self._tell(compiled, published)
+
+    # Observe.
+
+    async def _namespace(self) -> Manifest | None:
+        """The Namespace from the cache, which knows ours; a foreign one is asked for."""
+        key = ObjectKey("Namespace", "", self.tenant.namespace)
+        known = self.ctx.cache.get(key)
+        return known if known is not None else await self.ctx.api.find(key)
+
+    def _observe(self, namespace: Manifest | None, config_maps: Mapping[str, str]) -> Observed:
+        ctx, tenant = self.ctx, self.tenant
+        models: dict[ModelKey, ObservedModel] = {}
+        for key in referenced_models(tenant, ctx.platform):
+            ctx.model_users[key].add(tenant.name)
+            home, _, name = key.partition("/")
+            model = ctx.cache.get(ObjectKey(names.KIND_MODEL_DEPLOYMENT, home, name))
+            if model is not None:
+                models[key] = observed_model(model)
+        claims = [claim for item in ctx.cache.of_kind(names.KIND_TENANT) if (claim := claim_of(item)) is not None]
+        return Observed(
+            namespace=namespace,
+            tenants=claims,
+            api_keys=ctx.cache.in_namespace(names.KIND_API_KEY, tenant.namespace),
+            models=models,
+            config_maps=config_maps,
+            knowledge=ctx.knowledge.get(tenant.uid, {}),
+            building=ctx.builds.building(tenant.name),
+        )
+
+    async def _digests(self) -> dict[str, str]:
+        """Digests of the ConfigMaps that sources name; read once per edit, request and resync."""
+        wanted = referenced_config_maps(self.tenant)
+        requests = tuple(
+            self.tenant.annotations.get(name) for name in (names.ANNOTATION_REINDEX, names.ANNOTATION_RECONCILE)
+        )
+        occasion = (self.tenant.uid, self.tenant.generation, requests, self.ctx.epoch)
+        before, known = self.ctx.digests.get(self.tenant.name, (None, {}))
+        found = dict(known) if before == occasion else {}
+        for name in wanted:
+            if name in found:
+                continue
+            key = ObjectKey("ConfigMap", self.tenant.namespace, name)
+            try:
+                config_map = await self._patiently_find(key)
+            except ApiError as error:
+                self.steps.fail(ConditionType.KNOWLEDGE_READY, key, error, self._since())
+                continue
+            if config_map is None:
+                self.look_again = True
+            else:
+                found[name] = config_map_digest(config_map)
+        self.ctx.digests[self.tenant.name] = (occasion, found)
+        return found
+
+    async def _patiently_find(self, key: ObjectKey) -> Manifest | None:
+        for pause in (*_PATIENCE, None):
+            try:
+                return await self.ctx.api.find(key)
+            except Forbidden:
+                since = self._since()
+                if pause is None or since is None or since > RBAC_LAG:
+                    raise
+                await asyncio.sleep(pause)
+        raise AssertionError("unreachable")
+
+    def _since(self) -> float | None:
+        return self.ctx.since_binding(self.tenant.namespace)
+
+    # Do.
+
+    async def _enter(self, compiled: Compiled) -> bool:
+        """Namespace, then our own rights in it; False when there is no point in going on."""
+        for child in compiled.children[:2]:
+            manifest = child.manifest
+            fresh = manifest["kind"] != "Namespace"
+            applied = await self._apply([manifest], patient=fresh)
+            if applied.errors:
+                for key, error in applied.errors.items():
+                    self.steps.fail(child.concern, key, error, self._since())
+                return False
+            if fresh and applied.written:
+                self.ctx.bound_at[self.tenant.namespace] = asyncio.get_running_loop().time()
+        if compiled.ownership is not None and compiled.ownership.how in (Ownership.ADOPT, Ownership.TAKE_BACK):
+            self.ctx.recorder.record(
+                self.obj, "Normal", f"Namespace{compiled.ownership.how}", compiled.ownership.message
+            )
+        return True
+
+    async def _apply(self, manifests: Sequence[Manifest], *, patient: bool) -> Applied:
+        """Apply; what is refused because rights or labels are not in force yet is tried again for a moment."""
+        applied = await self.ctx.applier.apply(manifests)
+        for pause in _PATIENCE if patient else ():
+            since = self._since()
+            late = [key for key, error in applied.errors.items() if _lag(error, since)]
+            if not late:
+                break
+            await asyncio.sleep(pause)
+            for key in late:
+                del applied.errors[key]
+            applied.merge(await self.ctx.applier.apply([item for item in manifests if key_of(item) in late]))
+        return applied
+
+    async def _children(self, compiled: Compiled) -> None:
+        concerns = {key_of(child.manifest): child.concern for child in compiled.children}
+        applied = await self._apply([child.manifest for child in compiled.children[2:]], patient=True)
+        for key, error in applied.errors.items():
+            self.steps.fail(concerns[key], key, error, self._since())
+        keep = {*concerns, ObjectKey("ConfigMap", self.tenant.namespace, names.CHILD_STATUS_CONFIG_MAP)}
+        doomed = to_prune(
+            self.ctx.cache.labelled(self.tenant.name),
+            keep,
+            kinds={kind for _, kind in PRUNABLE},
+            namespace=self.tenant.namespace,
+        )
+        for name in compiled.obsolete_keys:
+            found = self.ctx.cache.get(ObjectKey(names.KIND_API_KEY, self.tenant.namespace, name))
+            if found is not None:
+                doomed.append(found)
+        if doomed:
+            pruned = await prune(self.ctx.api, self.ctx.cache, doomed)
+            for key, error in pruned.errors.items():
+                self.steps.fail(ConditionType.ACCESS_READY, key, error, self._since())
+
+    def _builds(self, compiled: Compiled) -> None:
+        for plan in compiled.builds:
+            served = next((item for item in compiled.knowledge if item.name == plan.index), None)
+            if self.ctx.builds.start(order_for(self.tenant, plan, served)):
+                self.ctx.recorder.record(self.obj, "Normal", "BuildStarted", f"index {plan.index}: build started")
+
+    async def _publish(self, compiled: Compiled) -> Revision | None:
+        """Do with the runtime document what was decided; the revision that stands published."""
+        publisher, name = self.ctx.publisher, self.document
+        if compiled.publication is Publication.WITHDRAW:
+            if publisher.revision(name) is not None:
+                await self._withdraw()
+            self._published(None, frozenset())
+            return None
+        if compiled.document is None:
+            return publisher.revision(name)
+        try:
+            revision, written = await publisher.publish(compiled.document)
+        except ApiError as error:
+            self.steps.fail(ConditionType.RUNTIME_PUBLISHED, publisher.key(name), error, None)
+            return publisher.revision(name)
+        self._published(revision, frozenset(entry.hash for entry in compiled.document.spec.keys))
+        if written:
+            logger.info("published runtime document", extra={"tenant": self.tenant.name, "revision": revision})
+        return revision
+
+    async def _withdraw(self) -> None:
+        try:
+            await self.ctx.publisher.withdraw(self.document)
+        except ApiError as error:
+            self.steps.fail(ConditionType.RUNTIME_PUBLISHED, None, error, None)
+
+    def _published(self, revision: Revision | None, hashes: frozenset[str]) -> None:
+        """Remember what is published, and wake the APIKeys whose state that changes."""
+        ctx, name = self.ctx, self.tenant.name
+        before = ctx.published.get(name)
+        now = Published(revision, hashes) if revision is not None else None
+        if now is None:
+            ctx.published.pop(name, None)
+        else:
+            ctx.published[name] = now
+        if before is None or (now.hashes if now else frozenset()) != before.hashes:
+            for key in ctx.cache.in_namespace(names.KIND_API_KEY, self.tenant.namespace):
+                ctx.queue.add(key_of(key))
+
+    # Tell.
+
+    async def _tell(self, compiled: Compiled, published: Revision | None) -> Result:
+        ctx, tenant = self.ctx, self.tenant
+        settled = settle(compiled.concerns, failures=self.steps.failures, published=published)
+        previous = {str(c["type"]): str(c["status"]) for c in (self.obj.get("status") or {}).get("conditions") or []}
+        conditions = tenant_conditions(settled, suspended=tenant.spec.suspend, previous=previous)
+        body = tenant_status(
+            tenant, compiled, platform=ctx.platform, published=published, handled_requests=self._handled(compiled)
+        )
+        if compiled.ownership is not None and not self.steps.failures.get(ConditionType.NAMESPACE_READY):
+            told = status_config_map(tenant, namespace=tenant.namespace, status=body, conditions=conditions)
+            applied = await self._apply([told], patient=True)
+            for key, error in applied.errors.items():
+                self.steps.fail(ConditionType.ACCESS_READY, key, error, self._since())
+        await write_status(ctx, self.obj, conditions, body=body)
+        if self.steps.failures:
+            return Again(after=self.steps.again or 0.0)
+        if self.look_again or compiled.ownership is None:
+            return Done(after=LOOK_AGAIN)
+        return Done()
+
+    def _handled(self, compiled: Compiled) -> dict[str, str]:
+        """Requests that this pass has answered; a reindex is answered when its builds have ended."""
+        handled = dict(self.tenant.status.handled_requests)
+        building = bool(compiled.builds) or bool(self.ctx.builds.building(self.tenant.name))
+        for name in (names.ANNOTATION_RECONCILE, names.ANNOTATION_REINDEX):
+            asked = annotations_of(self.obj).get(name)
+            answered = not self.steps.failures and not (name == names.ANNOTATION_REINDEX and building)
+            if asked is not None and answered:
+                handled[name.partition("/")[2]] = asked[:64]
+        return handled
+
+
+def _lag(error: ApiError, since_binding: float | None) -> bool:
+    """True when a refusal may only mean that our rights, or the namespace's label, are not in force yet."""
+    if isinstance(error, Forbidden) and (error.by_quota or error.terminating):
+        return False
+    if isinstance(error, Forbidden):
+        return since_binding is None or since_binding < RBAC_LAG
+    return isinstance(error, Invalid) and "ValidatingAdmissionPolicy" in error.message
