@@ -28,6 +28,7 @@ def test_an_empty_file_is_all_defaults() -> None:
         ({"shared": {"knowledge": {"store": "file:///x"}}}, "shared.knowledge.store:"),
         ({"shared": {"knowledge": {"store": "ftp://x"}}}, "shared.knowledge.store:"),
         ({"shared": {"knowledge": {"directoryRoot": "relative"}}}, "shared.knowledge.directoryRoot:"),
+        ({"shared": {"network": {"clusterCIDRs": ["10.0.0.0/8", "999.0.0.0/8"]}}}, "shared.network.clusterCIDRs[1]:"),
         (["a list"], "the file:"),
         (
             {"operator": {"plans": {"default": {"models": [{"alias": "a", "ref": {"name": "b"}}] * 2}}}},

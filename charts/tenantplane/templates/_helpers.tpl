@@ -46,8 +46,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- $_ := set $namespaces "system" .Release.Namespace -}}
 {{- $_ = set $shared "namespaces" $namespaces -}}
 {{- $dataplane := get $shared "dataplane" | default dict -}}
-{{- if not (hasKey $dataplane "publicUrl") -}}
-{{- $_ = set $dataplane "publicUrl" (printf "http://tenantplane-dataplane.%s.svc:%v" .Release.Namespace .Values.dataplane.service.port) -}}
+{{- if not (hasKey $dataplane "publicURL") -}}
+{{- $_ = set $dataplane "publicURL" (printf "http://tenantplane-dataplane.%s.svc:%v" .Release.Namespace .Values.dataplane.service.port) -}}
 {{- end -}}
 {{- $_ = set $shared "dataplane" $dataplane -}}
 {{- $_ = set $platform "shared" $shared -}}

@@ -49,6 +49,7 @@ class Reason(StrEnum):
     PUBLISHED = "Published"
     SUSPENDED = "Suspended"
     AVAILABLE = "Available"
+    SCALED_TO_ZERO = "ScaledToZero"
     # Retryable
     PROGRESSING = "Progressing"
     BUILDING = "Building"

@@ -5,6 +5,7 @@ validate the whole of it, so that neither can start with a file that the other w
 error: in a file that fences tenants, a misspelt key must not be a silent default.
 """
 
+import ipaddress
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -120,8 +121,8 @@ class DataplaneAddress(Section, frozen=True):
     ``pod_labels`` and the system namespace select its pods in tenants' NetworkPolicies; ``port`` is its public port.
     """
 
-    public_url: Annotated[str, Meta(pattern=r"^https?://[^\s?#]+$", max_length=limits.URL_MAX)] = (
-        "http://tenantplane-dataplane.tenantplane-system.svc:8080"
+    public_url: Annotated[str, Meta(pattern=r"^https?://[^\s?#]+$", max_length=limits.URL_MAX)] = msgspec.field(
+        name="publicURL", default="http://tenantplane-dataplane.tenantplane-system.svc:8080"
     )
     port: Annotated[int, Meta(ge=1, le=65535)] = 8080
     pod_labels: dict[str, str] = msgspec.field(
@@ -133,7 +134,7 @@ class Network(Section, frozen=True):
     """Facts about the cluster's network that NetworkPolicies need."""
 
     dns: Literal["coredns", "eks-auto", "nodelocal", "gke-clouddns"] = "coredns"
-    cluster_cidrs: tuple[Cidr, ...] = ()
+    cluster_cidrs: tuple[Cidr, ...] = msgspec.field(name="clusterCIDRs", default=())
 
 
 class Shared(Section, frozen=True):
@@ -255,6 +256,11 @@ def _check(platform: Platform) -> None:
     if any(not re.match(r"^(tenantplane-|kube-)", value) for value in spaces.values()):
         # Only names under the reserved prefix can never be asked for by a Tenant.
         raise PlatformError("shared.namespaces: names must start with `tenantplane-`, which no Tenant can claim")
+    for number, cidr in enumerate(shared.network.cluster_cidrs):
+        try:
+            ipaddress.ip_network(cidr, strict=False)
+        except ValueError as error:
+            raise PlatformError(f"shared.network.clusterCIDRs[{number}]: {error}") from None
     knowledge, indexer = shared.knowledge, operator.indexer
     if indexer.runner == "Job" and (knowledge.store or "").startswith("file:"):
         raise PlatformError("shared.knowledge.store: file:// works only with operator.indexer.runner Subprocess")

@@ -20,9 +20,6 @@ from tenantplane_operator.apikey.parse import ParsedAPIKey
 from tenantplane_operator.tenant import manifest
 from tenantplane_operator.tenant.manifest import Manifest, Owner
 
-LABEL_API_KEY: Final = f"{names.GROUP}/api-key"
-ANNOTATION_KEY_HASH: Final = f"{names.GROUP}/key-hash"
-
 
 @dataclass(frozen=True, slots=True)
 class TenantRef:
@@ -77,8 +74,8 @@ def secret_manifest(key: ParsedAPIKey, tenant: TenantRef, *, text: ApiKeyText, b
             name=key.secret_name,
             namespace=key.namespace,
             component=names.COMPONENT_APIKEY,
-            labels={LABEL_API_KEY: key.name},
-            annotations={names.ANNOTATION_KEY_ID: text.key_id, ANNOTATION_KEY_HASH: text.digest},
+            labels={names.LABEL_API_KEY: key.name},
+            annotations={names.ANNOTATION_KEY_ID: text.key_id, names.ANNOTATION_KEY_HASH: text.digest},
         ),
         "type": "Opaque",
         "data": {names.SECRET_KEY_API_KEY: _encoded(text.text), names.SECRET_KEY_BASE_URL: _encoded(base_url)},
@@ -90,13 +87,13 @@ def observe_secret(obj: Mapping[str, Any] | None, key: ParsedAPIKey, tenant: Ten
     if obj is None:
         return ABSENT
     uid = str((obj.get("metadata") or {}).get("uid") or "")
-    if not manifest.belongs_to(obj, tenant.owner) or manifest.label(obj, LABEL_API_KEY) != key.name:
+    if not manifest.belongs_to(obj, tenant.owner) or manifest.label(obj, names.LABEL_API_KEY) != key.name:
         return ObservedSecret(SecretState.FOREIGN, uid=uid)
     try:
         text = keys.parse_key(_decoded((obj.get("data") or {}).get(names.SECRET_KEY_API_KEY)))
     except keys.KeyFormatError:
         return ObservedSecret(SecretState.EDITED, uid=uid)
-    if text.digest != manifest.annotation(obj, ANNOTATION_KEY_HASH):
+    if text.digest != manifest.annotation(obj, names.ANNOTATION_KEY_HASH):
         return ObservedSecret(SecretState.EDITED, uid=uid)
     return ObservedSecret(SecretState.OURS, digest=text.digest, key_id=text.key_id, uid=uid)
 

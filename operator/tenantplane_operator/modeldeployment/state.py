@@ -6,7 +6,7 @@ how an endpoint's key is revoked.
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from tenantplane_api.crd.conditions import ConditionType, Reason
 from tenantplane_api.runtime import names
@@ -17,8 +17,6 @@ from tenantplane_operator.modeldeployment.document import OwnerRef, compile_mode
 from tenantplane_operator.modeldeployment.parse import ParsedModel
 from tenantplane_operator.tenant.concern import Concern, Refused, failed, ok, summarize
 from tenantplane_operator.tenant.models import ObservedModel
-
-SCALED_TO_ZERO: Final = "ScaledToZero"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +82,7 @@ def decide(
 
 def _available(document: ModelRuntime) -> Concern:
     if document.spec.suspended:
-        return ok(SCALED_TO_ZERO, "spec.replicas is 0: requests are answered with 503 `model_suspended`")
+        return ok(Reason.SCALED_TO_ZERO, "spec.replicas is 0: requests are answered with 503 `model_suspended`")
     return ok(Reason.AVAILABLE)
 
 

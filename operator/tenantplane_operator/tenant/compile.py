@@ -16,7 +16,7 @@ from tenantplane_api.runtime.documents import IndexPointer, TenantRuntime
 from tenantplane_api.runtime.names import ModelKey
 from tenantplane_api.runtime.platform import Platform
 from tenantplane_operator.tenant import access, document, identity, keys, knowledge, models, quota
-from tenantplane_operator.tenant.concern import Concern, Refused, failed, ok, pending
+from tenantplane_operator.tenant.concern import Concern, Refused, ok, pending
 from tenantplane_operator.tenant.effective import EffectiveTenant, merge
 from tenantplane_operator.tenant.identity import Claim, Owned
 from tenantplane_operator.tenant.knowledge import IndexPlan, IndexState
@@ -25,7 +25,6 @@ from tenantplane_operator.tenant.models import ObservedModel, ResolvedModels
 from tenantplane_operator.tenant.namespace import namespace_manifest
 from tenantplane_operator.tenant.network import network_policies
 from tenantplane_operator.tenant.parse import ParsedTenant
-from tenantplane_operator.tenant.ranges import RangeError
 from tenantplane_operator.tenant.serviceaccount import service_accounts
 
 PRUNABLE: Final[tuple[tuple[str, str], ...]] = (
@@ -108,7 +107,7 @@ def referenced_models(tenant: ParsedTenant, platform: Platform) -> tuple[ModelKe
     """Models that the tenant's aliases name; empty when its plan is unknown."""
     try:
         effective = merge(tenant.spec, platform)
-    except (Refused, RangeError):
+    except Refused:
         return ()
     return tuple(sorted({ref.key for ref in effective.models}))
 
@@ -131,8 +130,6 @@ def compile_tenant(tenant: ParsedTenant, platform: Platform, observed: Observed)
         effective = merge(tenant.spec, platform)
     except Refused as error:
         return refused_spec(error.concern, suspended=tenant.spec.suspend)
-    except RangeError as error:
-        return refused_spec(failed(Reason.INVALID_SPEC, f"the Platform file: {error}"), suspended=tenant.spec.suspend)
 
     bootstrap = keys.bootstrap_keys(tenant.owner, tenant.namespace, effective=effective, observed=observed.api_keys)
     resolved = models.resolve(

@@ -16,8 +16,6 @@ from tenantplane_operator.tenant import ranges
 from tenantplane_operator.tenant.effective import EffectiveNetwork
 from tenantplane_operator.tenant.manifest import Manifest, Owner, metadata
 
-CHILD_NETWORK_POLICY_MODELS: Final = "tenantplane-allow-dataplane-to-models"
-
 _ALL_PODS: Final[Mapping[str, Any]] = {}
 # The tenant fence lets nobody but us set the component label, so a tenant's pod cannot pose as a model, nor a model's
 # port be opened to a tenant's pod.
@@ -44,7 +42,7 @@ def network_policies(
         (names.CHILD_NETWORK_POLICY_DNS, allow_dns(platform)),
         (names.CHILD_NETWORK_POLICY_SAME_NAMESPACE, allow_same_namespace()),
         (names.CHILD_NETWORK_POLICY_DATAPLANE, allow_to_dataplane(platform)),
-        (CHILD_NETWORK_POLICY_MODELS, allow_dataplane_to_models(platform)),
+        (names.CHILD_NETWORK_POLICY_MODELS, allow_dataplane_to_models(platform)),
         (names.CHILD_NETWORK_POLICY_EGRESS, allow_egress(network, platform)),
         (names.CHILD_NETWORK_POLICY_INGRESS, allow_ingress(network)),
     )

@@ -32,6 +32,7 @@ from tenantplane_operator.tenant.compile import (
     compile_tenant,
     referenced_config_maps,
     referenced_models,
+    refused_spec,
 )
 from tenantplane_operator.tenant.concern import Concern, Refused, failed, summarize
 from tenantplane_operator.tenant.deletion import delete_tenant, forget_tenant
@@ -77,6 +78,10 @@ async def reconcile_tenant(ctx: Context, key: ObjectKey) -> Result:
     try:
         tenant = parse_tenant(obj)
     except Refused as refused:
+        compiled = refused_spec(refused.concern, suspended=(obj.get("spec") or {}).get("suspend") is True)
+        if compiled.publication is Publication.WITHDRAW:
+            await ctx.publisher.withdraw(names.tenant_document_name(key.name))
+            ctx.published.pop(key.name, None)
         concerns = summarize({ConditionType.RUNTIME_PUBLISHED: refused.concern})
         await write_status(ctx, obj, concerns, body=None)
         return Done()

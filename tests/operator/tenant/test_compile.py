@@ -117,13 +117,6 @@ def test_a_document_that_is_too_large_is_not_published_and_the_last_one_stands(m
     assert compiled(spec={**SPEC, "suspend": True}).publication is Publication.WITHDRAW
 
 
-def test_a_bad_platform_range_is_a_concern_and_no_crash() -> None:
-    bad = platform(shared={"network": {"clusterCidrs": ["999.0.0.0/8"]}})
-    out = compile_tenant(parsed(), bad, Observed())
-    assert "clusterCIDRs" in out.concerns[ConditionType.RUNTIME_PUBLISHED].message
-    assert out.publication is Publication.KEEP
-
-
 def test_a_refused_part_leaves_the_rest_at_work() -> None:
     out = compiled(
         spec={

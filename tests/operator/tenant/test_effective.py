@@ -177,7 +177,7 @@ def test_denied_subjects_are_left_out_and_reported(subject: dict[str, str], admi
 def test_listed_egress_ranges(cidr: str, admitted: str | None) -> None:
     found = effective(
         {"network": {"egress": {"cidrs": [cidr]}}},
-        shared={"network": {"clusterCidrs": ["10.0.0.0/16", "fd12::/56"]}},
+        shared={"network": {"clusterCIDRs": ["10.0.0.0/16", "fd12::/56"]}},
     )
     assert found.network.egress_cidrs == (() if admitted is None else (admitted,))
     problem = found.problems.get(ConditionType.NETWORK_READY)

@@ -127,7 +127,7 @@ ROWS = [tuple(line.split()) for line in MATRIX.strip().splitlines()]
 
 
 def policies(on: Platform | None = None) -> list[Manifest]:
-    chosen = on or platform(shared={"network": {"clusterCidrs": list(CLUSTER)}})
+    chosen = on or platform(shared={"network": {"clusterCIDRs": list(CLUSTER)}})
     return [
         policy
         for owner, network in NETWORKS.items()
@@ -241,7 +241,7 @@ def test_dns_presets(preset: str, protocol: str) -> None:
 
 
 def test_eks_auto_uses_the_clusters_ranges_where_they_are_known() -> None:
-    known = platform(shared={"network": {"dns": "eks-auto", "clusterCidrs": ["10.0.0.0/16"]}})
+    known = platform(shared={"network": {"dns": "eks-auto", "clusterCIDRs": ["10.0.0.0/16"]}})
     world = World(policies(known))
     assert world.allows(ENDS["acme"], End("10.0.0.2"), 53, "UDP")
     assert not world.allows(ENDS["acme"], ENDS["private"], 53, "UDP")

@@ -46,7 +46,7 @@ SPEC: dict[str, Any] = {
     "knowledge": [{"name": "handbook", "sources": [{"name": "docs", "configMap": {"name": "docs"}}]}],
 }
 PLACE = platform(
-    shared={"network": {"dns": "nodelocal", "clusterCidrs": ["10.0.0.0/16", "11.5.0.0/16", "fd12::/56"]}},
+    shared={"network": {"dns": "nodelocal", "clusterCIDRs": ["10.0.0.0/16", "11.5.0.0/16", "fd12::/56"]}},
 )
 
 WRITTEN_BY_CONTROLLERS = ("Namespace", "ResourceQuota")

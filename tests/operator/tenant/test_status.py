@@ -168,7 +168,7 @@ def test_a_refused_tenant_keeps_what_is_still_in_force() -> None:
 def test_an_endpoint_is_told_only_when_it_works() -> None:
     tenant, out = compiled()
     assert "endpoint" not in tenant_status(tenant, out, platform=platform(), published=None)
-    assert endpoint(platform(shared={"dataplane": {"publicUrl": "https://chat.example.com/"}})) == (
+    assert endpoint(platform(shared={"dataplane": {"publicURL": "https://chat.example.com/"}})) == (
         "https://chat.example.com/v1"
     )
 
