@@ -1,0 +1,1 @@
+"""Composition of a data-plane process: which parts, in which order, and how they end."""

@@ -1,0 +1,1 @@
+"""What each request used: one event per request, through one queue to one writer."""

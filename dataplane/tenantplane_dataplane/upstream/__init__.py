@@ -1,0 +1,1 @@
+"""Talking to engines: one seam, addresses pinned when connecting, answers made harmless."""

@@ -1,0 +1,1 @@
+"""Sockets, HTTP and raw ASGI: limits before anybody is authenticated, and the shape of every answer."""
