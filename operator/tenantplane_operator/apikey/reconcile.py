@@ -22,6 +22,7 @@ from tenantplane_operator.runtime.queue import Again, Done, Result
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, annotations_of, is_deleting, uid_of
 from tenantplane_operator.status import write_status
 from tenantplane_operator.tenant.concern import Refused, failed, summarize
+from tenantplane_operator.tenant.status import endpoint
 
 logger = logging.getLogger(__name__)
 
@@ -127,8 +128,7 @@ async def _observe(this: _Pass, *, anew: bool = False) -> ObservedSecret:
 
 async def _create(this: _Pass, tenant: TenantRef) -> None:
     ctx = this.ctx
-    base_url = ctx.platform.shared.dataplane.public_url.rstrip("/") + "/v1"
-    made = secret_manifest(this.parsed, tenant, text=generate_key(), base_url=base_url)
+    made = secret_manifest(this.parsed, tenant, text=generate_key(), base_url=endpoint(ctx.platform))
     try:
         await ctx.api.create(made, manager=names.MANAGER_CHILDREN)
     except AlreadyExists:

@@ -25,7 +25,7 @@ from tenantplane_operator.tenant.deletion import CRDS
 
 logger = logging.getLogger(__name__)
 
-LOOK_AGAIN = 10.0
+LOOK_AGAIN = 5.0
 
 
 async def reconcile_model(ctx: Context, key: ObjectKey) -> Result:

@@ -115,7 +115,7 @@ async def _release(ctx: Context, obj: Manifest) -> None:
     if not live["metadata"].get("finalizers"):
         ctx.cache.remove(key_of(obj), live)
     else:
-        ctx.cache.put(live, notify=False)
+        ctx.cache.put(live)
 
 
 async def forget_tenant(ctx: Context, key: ObjectKey) -> Result:

@@ -34,9 +34,10 @@ from tenantplane_operator.tenant.compile import (
     referenced_models,
     refused_spec,
 )
-from tenantplane_operator.tenant.concern import Concern, Refused, failed, summarize
+from tenantplane_operator.tenant.concern import Concern, Refused, failed
 from tenantplane_operator.tenant.deletion import delete_tenant, forget_tenant
 from tenantplane_operator.tenant.identity import Ownership, claim_of
+from tenantplane_operator.tenant.keep import keep_published
 from tenantplane_operator.tenant.knowledge import config_map_digest
 from tenantplane_operator.tenant.models import ObservedModel, observed_model
 from tenantplane_operator.tenant.parse import ParsedTenant, parse_tenant
@@ -45,7 +46,7 @@ from tenantplane_operator.tenant.status_configmap import status_config_map
 
 logger = logging.getLogger(__name__)
 
-LOOK_AGAIN: Final = 10.0
+LOOK_AGAIN: Final = 5.0
 """Seconds until what nobody reports to us is looked at again: a foreign namespace, a ConfigMap that is not there."""
 _PATIENCE: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
 
@@ -74,7 +75,8 @@ async def reconcile_tenant(ctx: Context, key: ObjectKey) -> Result:
     if names.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
         # Before the first child: from here on nothing of this Tenant can be orphaned by its deletion.
         obj = await ctx.api.apply_finalizers(obj, [names.FINALIZER], manager=names.MANAGER_FINALIZER)
-        ctx.cache.put(obj, notify=False)
+        # Told to all: the answer may hold somebody's edit that came in between, whose own event will be no news.
+        ctx.cache.put(obj)
     try:
         tenant = parse_tenant(obj)
     except Refused as refused:
@@ -82,10 +84,32 @@ async def reconcile_tenant(ctx: Context, key: ObjectKey) -> Result:
         if compiled.publication is Publication.WITHDRAW:
             await ctx.publisher.withdraw(names.tenant_document_name(key.name))
             ctx.published.pop(key.name, None)
-        concerns = summarize({ConditionType.RUNTIME_PUBLISHED: refused.concern})
-        await write_status(ctx, obj, concerns, body=None)
-        return Done()
+        return await _refused(ctx, obj, refused.concern)
     return await _Reconcile(ctx, obj, tenant).run()
+
+
+async def _refused(ctx: Context, obj: Manifest, concern: Concern) -> Result:
+    """A spec that cannot be read: what is published stays, unless the tenant is to be suspended."""
+    suspended = bool((obj.get("spec") or {}).get("suspend"))
+    compiled = refused_spec(concern, suspended=suspended)
+    name = str(obj["metadata"]["name"])
+    claim = claim_of(obj)
+    kept: Published | None = None
+    if compiled.publication is Publication.KEEP:
+        kept = await keep_published(ctx, name)
+    elif ctx.publisher.revision(names.tenant_document_name(name)) is not None:
+        await ctx.publisher.withdraw(names.tenant_document_name(name))
+    if claim is not None:
+        tell_keys(ctx, name, claim.namespace, kept)
+    settled = settle(compiled.concerns, published=kept.revision if kept is not None else None)
+    conditions = tenant_conditions(settled, suspended=suspended, previous=_statuses(obj))
+    await write_status(ctx, obj, conditions, body=None)
+    return Done()
+
+
+def _statuses(obj: Manifest) -> dict[str, str]:
+    """Status by type of the conditions that stand in the object."""
+    return {str(c["type"]): str(c["status"]) for c in (obj.get("status") or {}).get("conditions") or []}
 
 
 class _Reconcile:
@@ -136,10 +160,9 @@ class _Reconcile:
             model = ctx.cache.get(ObjectKey(names.KIND_MODEL_DEPLOYMENT, home, name))
             if model is not None:
                 models[key] = observed_model(model)
-        claims = [claim for item in ctx.cache.of_kind(names.KIND_TENANT) if (claim := claim_of(item)) is not None]
         return Observed(
             namespace=namespace,
-            tenants=claims,
+            tenants=ctx.rivals(tenant.tenant_id, tenant.namespace),
             api_keys=ctx.cache.in_namespace(names.KIND_API_KEY, tenant.namespace),
             models=models,
             config_maps=config_maps,
@@ -253,16 +276,23 @@ class _Reconcile:
         if compiled.publication is Publication.WITHDRAW:
             if publisher.revision(name) is not None:
                 await self._withdraw()
-            self._published(None, frozenset())
+            tell_keys(self.ctx, self.tenant.name, self.tenant.namespace, None)
             return None
         if compiled.document is None:
-            return publisher.revision(name)
+            try:
+                kept = await keep_published(self.ctx, self.tenant.name)
+            except ApiError as error:
+                self.steps.fail(ConditionType.RUNTIME_PUBLISHED, publisher.key(name), error, None)
+                return publisher.revision(name)
+            tell_keys(self.ctx, self.tenant.name, self.tenant.namespace, kept)
+            return kept.revision if kept is not None else None
         try:
             revision, written = await publisher.publish(compiled.document)
         except ApiError as error:
             self.steps.fail(ConditionType.RUNTIME_PUBLISHED, publisher.key(name), error, None)
             return publisher.revision(name)
-        self._published(revision, frozenset(entry.hash for entry in compiled.document.spec.keys))
+        hashes = frozenset(entry.hash for entry in compiled.document.spec.keys)
+        tell_keys(self.ctx, self.tenant.name, self.tenant.namespace, Published(revision, hashes))
         if written:
             logger.info("published runtime document", extra={"tenant": self.tenant.name, "revision": revision})
         return revision
@@ -273,26 +303,12 @@ class _Reconcile:
         except ApiError as error:
             self.steps.fail(ConditionType.RUNTIME_PUBLISHED, None, error, None)
 
-    def _published(self, revision: Revision | None, hashes: frozenset[str]) -> None:
-        """Remember what is published, and wake the APIKeys whose state that changes."""
-        ctx, name = self.ctx, self.tenant.name
-        before = ctx.published.get(name)
-        now = Published(revision, hashes) if revision is not None else None
-        if now is None:
-            ctx.published.pop(name, None)
-        else:
-            ctx.published[name] = now
-        if before is None or (now.hashes if now else frozenset()) != before.hashes:
-            for key in ctx.cache.in_namespace(names.KIND_API_KEY, self.tenant.namespace):
-                ctx.queue.add(key_of(key))
-
     # Tell.
 
     async def _tell(self, compiled: Compiled, published: Revision | None) -> Result:
         ctx, tenant = self.ctx, self.tenant
         settled = settle(compiled.concerns, failures=self.steps.failures, published=published)
-        previous = {str(c["type"]): str(c["status"]) for c in (self.obj.get("status") or {}).get("conditions") or []}
-        conditions = tenant_conditions(settled, suspended=tenant.spec.suspend, previous=previous)
+        conditions = tenant_conditions(settled, suspended=tenant.spec.suspend, previous=_statuses(self.obj))
         body = tenant_status(
             tenant, compiled, platform=ctx.platform, published=published, handled_requests=self._handled(compiled)
         )
@@ -318,6 +334,18 @@ class _Reconcile:
             if asked is not None and answered:
                 handled[name.partition("/")[2]] = asked[:64]
         return handled
+
+
+def tell_keys(ctx: Context, tenant: str, namespace: str, now: Published | None) -> None:
+    """Remember what is published, and wake the APIKeys whose state that changes."""
+    before = ctx.published.get(tenant)
+    if now is None:
+        ctx.published.pop(tenant, None)
+    else:
+        ctx.published[tenant] = now
+    if before is None or (now.hashes if now else frozenset()) != before.hashes:
+        for key in ctx.cache.in_namespace(names.KIND_API_KEY, namespace):
+            ctx.queue.add(key_of(key))
 
 
 def _lag(error: ApiError, since_binding: float | None) -> bool:
