@@ -23,7 +23,7 @@ demo: setup ## Two tenants from `kubectl apply` to a grounded answer; ARGS=--onc
 	@$(BIN)/tenantplane demo $(ARGS)
 
 test: controlplane ## All tests but the slow ones
-	@$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadgroup $(ARGS)
+	@$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
 
 test-slow: controlplane ## Kills, soak and fixtures
 	@$(BIN)/python -m pytest -m slow $(ARGS)

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import kopf
 
-from tenantplane_api.crd.tenant import KnowledgeStatus, TenantStatus
+from tenantplane_api.crd.tenantstatus import KnowledgeStatus, TenantStatus
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.platform import Platform
 from tenantplane_operator.apikey.reconcile import reconcile_api_key

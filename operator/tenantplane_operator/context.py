@@ -8,7 +8,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from tenantplane_api.crd.tenant import KnowledgeStatus
+from tenantplane_api.crd.tenantstatus import KnowledgeStatus
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.names import ModelKey, Revision
 from tenantplane_api.runtime.platform import Platform

@@ -38,7 +38,7 @@ def document_secret(document: TenantRuntime | ModelRuntime, *, namespace: str) -
     else:
         name = names.model_document_name(document.namespace, document.name)
         labels[names.LABEL_MODEL] = document.name
-    annotations = {names.ANNOTATION_REVISION: revision(data)}
+    annotations: dict[str, str] = {names.ANNOTATION_REVISION: revision(data)}
     if document.tenant_id:
         annotations[names.ANNOTATION_TENANT_ID] = document.tenant_id
     return {

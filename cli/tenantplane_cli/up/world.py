@@ -17,7 +17,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from tenantplane_api.crd.conditions import ConditionType, Reason
-from tenantplane_api.crd.tenant import KnowledgeStatus
+from tenantplane_api.crd.tenantstatus import KnowledgeStatus
 from tenantplane_api.runtime import documents, keys, names
 from tenantplane_api.runtime.names import ModelKey, Revision
 from tenantplane_api.runtime.platform import Platform

@@ -14,7 +14,8 @@ from pydantic import BaseModel
 from tenantplane_api.crd.apikey import APIKeySpec, APIKeyStatus
 from tenantplane_api.crd.modeldeployment import ModelDeploymentSpec, ModelDeploymentStatus
 from tenantplane_api.crd.schema import structural
-from tenantplane_api.crd.tenant import TenantSpec, TenantStatus
+from tenantplane_api.crd.tenant import TenantSpec
+from tenantplane_api.crd.tenantstatus import TenantStatus
 from tenantplane_api.runtime import limits, names
 
 MAX_BYTES: Final = 200_000

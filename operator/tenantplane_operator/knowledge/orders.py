@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from tenantplane_api.crd.tenant import KnowledgeStatus
+from tenantplane_api.crd.tenantstatus import KnowledgeStatus
 from tenantplane_api.runtime.indexjob import IndexJob
 from tenantplane_operator.knowledge.runner import BuildResult, Order, Source
 from tenantplane_operator.tenant.knowledge import IndexPlan, index_job, record_failure, record_success

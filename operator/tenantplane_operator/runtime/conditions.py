@@ -69,7 +69,7 @@ def same(previous: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
 
     Keys that ``wanted`` lacks count too: an applied status without them would remove them.
     """
-    return _normal(previous) == _normal(wanted)
+    return bool(_normal(previous) == _normal(wanted))
 
 
 def _normal(value: Any) -> Any:

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from tenantplane_api.crd.conditions import TENANT_CONCERNS, ConditionType, Reason
-from tenantplane_api.crd.tenant import KnowledgeStatus
+from tenantplane_api.crd.tenantstatus import KnowledgeStatus
 from tenantplane_api.runtime.documents import IndexPointer, TenantRuntime
 from tenantplane_api.runtime.names import ModelKey
 from tenantplane_api.runtime.platform import Platform

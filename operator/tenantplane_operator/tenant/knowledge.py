@@ -16,7 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from tenantplane_api.crd.conditions import Reason
-from tenantplane_api.crd.tenant import Knowledge, KnowledgeStatus, Source
+from tenantplane_api.crd.tenant import Knowledge, Source
+from tenantplane_api.crd.tenantstatus import KnowledgeStatus
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.documents import IndexPointer
 from tenantplane_api.runtime.indexjob import BuildLimits, Chunking, EmbedderSpec, IndexJob, JobSource, SourceKind

@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from tenantplane_api.crd.conditions import Reason
-from tenantplane_api.crd.tenant import TenantSpec, TenantStatus
+from tenantplane_api.crd.tenant import TenantSpec
+from tenantplane_api.crd.tenantstatus import TenantStatus
 from tenantplane_api.runtime import limits, names
 from tenantplane_api.runtime.indexjob import whole
 from tenantplane_api.runtime.names import TenantID, TenantName

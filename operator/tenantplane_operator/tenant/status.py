@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from tenantplane_api.crd.conditions import TENANT_CONCERNS, ConditionType, Reason
-from tenantplane_api.crd.tenant import Effective, EffectiveModel, KnowledgeStatus
+from tenantplane_api.crd.tenantstatus import Effective, EffectiveModel, KnowledgeStatus
 from tenantplane_api.runtime.names import Revision
 from tenantplane_api.runtime.platform import Platform
 from tenantplane_operator.tenant.compile import Compiled

@@ -132,8 +132,10 @@ async def served(handler: Handler) -> tuple[web.AppRunner, Connection]:
 
 
 async def test_no_answer_in_time_is_unavailable() -> None:
+    over = asyncio.Event()
+
     async def handler(_: web.Request) -> web.Response:
-        await asyncio.sleep(30)
+        await over.wait()
         return web.Response()
 
     runner, connection = await served(handler)
@@ -141,6 +143,7 @@ async def test_no_answer_in_time_is_unavailable() -> None:
         with pytest.raises(Unavailable):
             await client.get(ObjectKey("ConfigMap", "a", "b"))
         assert client.failures == {"get": 1}
+    over.set()
     await runner.cleanup()
 
 

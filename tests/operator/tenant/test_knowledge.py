@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from tests.operator.tenant.build import parsed, platform
 
-from tenantplane_api.crd.tenant import KnowledgeStatus
+from tenantplane_api.crd.tenantstatus import KnowledgeStatus
 from tenantplane_api.runtime import indexjob, names
 from tenantplane_api.runtime.manifest import Counts, FileEntry, Generation, IndexManifest, seal
 from tenantplane_api.runtime.names import TenantID

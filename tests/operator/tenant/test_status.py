@@ -7,7 +7,7 @@ import pytest
 from tests.operator.tenant.build import ACME, HASH_A, api_key, model, namespace, parsed, platform
 
 from tenantplane_api.crd.conditions import TENANT_CONCERNS, ConditionType, Reason
-from tenantplane_api.crd.tenant import TenantStatus
+from tenantplane_api.crd.tenantstatus import TenantStatus
 from tenantplane_api.runtime.names import Revision
 from tenantplane_operator.tenant.compile import Compiled, Observed, compile_tenant
 from tenantplane_operator.tenant.concern import Concern, failed, not_configured, ok, pending, summarize
