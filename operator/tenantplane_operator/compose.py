@@ -34,7 +34,7 @@ from tenantplane_operator.runtime.errors import ApiError
 from tenantplane_operator.runtime.events import EventRecorder
 from tenantplane_operator.runtime.kubeconfig import Connection
 from tenantplane_operator.runtime.outcome import from_api
-from tenantplane_operator.runtime.probes import Health, Metric, ProbeServer, counters, gauge
+from tenantplane_operator.runtime.probes import Health, Metric, ProbeServer, counter, counters, gauge
 from tenantplane_operator.runtime.queue import Again, Priority, Result, WorkQueue
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, key_of
 from tenantplane_operator.runtime.resync import Listed, Resync
@@ -254,7 +254,7 @@ class OperatorApp:
         prefix, ctx = "tenantplane_operator", self.ctx
         since = self.resync.since_complete()
         yield counters(f"{prefix}_reconcile_total", "Reconciles by outcome.", "outcome", self.queue.outcomes.items())
-        yield gauge(f"{prefix}_reconcile_seconds_total", "Time spent in reconciles.", self.queue.seconds)
+        yield counter(f"{prefix}_reconcile_seconds_total", "Time spent in reconciles.", self.queue.seconds)
         yield gauge(f"{prefix}_queue_depth", "Keys that wait for a worker.", self.queue.depth)
         yield gauge(f"{prefix}_queue_delayed", "Keys that wait for their time.", self.queue.delayed)
         yield gauge(f"{prefix}_queue_oldest_seconds", "Age of the oldest waiting key.", self.queue.oldest_age)
@@ -265,7 +265,7 @@ class OperatorApp:
         yield gauge(f"{prefix}_cached_objects", "Objects in the cache.", len(ctx.cache))
         age = -1 if since is None else since
         yield gauge(f"{prefix}_last_list_seconds", "Age of the last complete list; -1 for none.", age)
-        yield gauge(f"{prefix}_events_dropped_total", "Events that were not written.", ctx.recorder.dropped)
+        yield counter(f"{prefix}_events_dropped_total", "Events that were not written.", ctx.recorder.dropped)
 
 
 def stored_knowledge(tenant: Manifest, index: str) -> KnowledgeStatus | None:

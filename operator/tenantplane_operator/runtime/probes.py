@@ -49,6 +49,11 @@ def gauge(name: str, text: str, value: float) -> Metric:
     return Metric(name, "gauge", text, (((), value),))
 
 
+def counter(name: str, text: str, value: float) -> Metric:
+    """A counter without labels."""
+    return Metric(name, "counter", text, (((), value),))
+
+
 def counters(name: str, text: str, label: str, values: Iterable[tuple[str, float]]) -> Metric:
     """A counter with one label."""
     return Metric(name, "counter", text, tuple((((label, key),), value) for key, value in sorted(values)))
@@ -61,7 +66,8 @@ def render(metrics: Iterable[Metric]) -> str:
         lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
         for labels, value in metric.samples:
             text = ",".join(f'{key}="{_escape(item)}"' for key, item in labels)
-            lines.append(f"{metric.name}{{{text}}} {value:g}" if text else f"{metric.name} {value:g}")
+            # 15 digits: a counter of millions must still show every step.
+            lines.append(f"{metric.name}{{{text}}} {value:.15g}" if text else f"{metric.name} {value:.15g}")
     return "\n".join(lines) + "\n"
 
 
