@@ -8,7 +8,6 @@ install with other values made (`helm upgrade` is for real installations). Names
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -22,6 +21,7 @@ import yaml
 
 from tenantplane_api.runtime.names import API_VERSION, KIND_MODEL_DEPLOYMENT
 from tenantplane_cli.cluster import toolchain
+from tenantplane_cli.cluster.kubectl import kubectl_apply
 from tenantplane_cli.cluster.model import Cluster, ClusterError
 from tenantplane_cli.cluster.rest import Rest
 from tenantplane_cli.cluster.toolchain import Progress
@@ -32,7 +32,6 @@ RELEASE = "tenantplane"
 PROGRAMS_DISABLED: Mapping[str, Any] = {"operator.enabled": False, "dataplane.enabled": False}
 _LEAST_HELM = (3, 14)
 _SETTLE_SECONDS = 60.0
-_APPLY_SECONDS = 300.0
 _FIRST = ("Namespace", "CustomResourceDefinition")
 _CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _POLICIES = "/apis/admissionregistration.k8s.io/v1/validatingadmissionpolicies"
@@ -143,22 +142,10 @@ def _ensure_namespace(rest: Rest, namespace: str, objects: Sequence[dict[str, An
 
 
 def _apply(cluster: Cluster, objects: Sequence[dict[str, Any]]) -> None:
-    if not objects:
-        return
-    command = [cluster.kubectl, "--kubeconfig", cluster.kubeconfig, "apply", "--server-side", "--force-conflicts"]
-    command += ["--field-manager=tenantplane-install", "--filename=-"]
-    done = subprocess.run(
-        [str(part) for part in command],
-        input=yaml.safe_dump_all(objects),
-        capture_output=True,
-        text=True,
-        timeout=_APPLY_SECONDS,
-        check=False,
-        # kubectl keeps discovery per host and port, and an earlier cluster may have had this port.
-        env={**os.environ, "KUBECACHEDIR": str(cluster.workdir / "kubectl-cache")},
-    )
-    if done.returncode != 0:
-        raise ClusterError(f"the API server refuses the chart: {done.stderr.strip()}")
+    try:
+        kubectl_apply(cluster, objects, arguments=("--force-conflicts", "--field-manager=tenantplane-install"))
+    except ClusterError as error:
+        raise ClusterError(f"the API server refuses the chart: {error}") from None
 
 
 def _names(objects: Sequence[dict[str, Any]], kind: str) -> list[str]:

@@ -6,16 +6,13 @@ consent and fills ConfigMaps, a platform admin writes Tenants and shared models,
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import yaml
-
-from tenantplane_cli.cluster.model import Cluster
+from tenantplane_cli.cluster.kubectl import kubectl_apply
+from tenantplane_cli.cluster.model import Cluster, ClusterError
 from tenantplane_cli.demo.parts import DemoError, Example, Programs
 from tenantplane_cli.demo.view import Step, View
 from tenantplane_cli.keys import condition, read_secret
@@ -27,7 +24,6 @@ from tenantplane_cli.status import view_of
 READY_SECONDS: Final = 120.0
 STUCK_SECONDS: Final = 10.0
 _POLL_SECONDS: Final = 0.2
-_APPLY_SECONDS: Final = 60.0
 
 
 @dataclass(frozen=True)
@@ -52,27 +48,15 @@ class Admins:
 
 def apply_examples(cluster: Cluster, admins: Admins, examples: list[Example], model: dict[str, Any]) -> None:
     """`kubectl apply` of the examples. Raises DemoError with kubectl's own words."""
-    _kubectl_apply(cluster, admins.cluster, [item for example in examples for item in example.before])
-    _kubectl_apply(cluster, admins.platform, [model, *(example.tenant for example in examples)])
+    _apply(cluster, admins.cluster, [item for example in examples for item in example.before])
+    _apply(cluster, admins.platform, [model, *(example.tenant for example in examples)])
 
 
-def _kubectl_apply(cluster: Cluster, kubeconfig: Path, objects: list[dict[str, Any]]) -> None:
-    command = [cluster.kubectl, "--kubeconfig", kubeconfig, "apply", "--server-side", "--filename=-"]
+def _apply(cluster: Cluster, kubeconfig: Path, objects: list[dict[str, Any]]) -> None:
     try:
-        done = subprocess.run(
-            [str(part) for part in command],
-            input=yaml.safe_dump_all(objects),
-            capture_output=True,
-            text=True,
-            timeout=_APPLY_SECONDS,
-            check=False,
-            # kubectl keeps discovery per host and port, and an earlier cluster may have had this port.
-            env={**os.environ, "KUBECACHEDIR": str(cluster.workdir / "kubectl-cache")},
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise DemoError(f"kubectl apply: {error}") from None
-    if done.returncode != 0:
-        raise DemoError(f"kubectl apply: {one_line(done.stderr, 1000)}")
+        kubectl_apply(cluster, objects, kubeconfig=kubeconfig)
+    except ClusterError as error:
+        raise DemoError(one_line(str(error), 1000)) from None
 
 
 def await_ready(view: View, step: Step, admins: Admins, examples: list[Example], programs: Programs) -> None:
