@@ -58,7 +58,8 @@ class Kube:
             )
         except Exception as error:  # noqa: BLE001 - the library raises its own, yaml's, and OSError
             raise CliError(
-                f"no usable kubeconfig: {one_line(str(error))}; name one by --kubeconfig or KUBECONFIG"
+                f"no usable kubeconfig: {one_line(str(error))}; name one by --kubeconfig or KUBECONFIG, or the state "
+                "folder of a `tenantplane up` by --state where the command takes one"
             ) from None
         settings.retries = False
         if urlsplit(settings.host).hostname in ("127.0.0.1", "::1", "localhost"):
