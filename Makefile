@@ -16,7 +16,7 @@ help: ## Show the targets
 setup: ## Make the virtual environment (done by every other target when needed)
 	@tools/setup $(VENV)
 
-controlplane: setup ## Find or build the Kubernetes control plane for demo and tests (once, 6-8 minutes)
+controlplane: setup ## Find or build the Kubernetes control plane for demo and tests (once, about ten minutes)
 	@$(BIN)/python -m tenantplane_cli.cluster build
 
 demo: setup ## Two tenants from `kubectl apply` to a grounded answer; ARGS=--once exits after the checks
