@@ -6,12 +6,11 @@ a proxy. Does not: cache, retry, or model objects.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from tenantplane_api.runtime import names
 from tenantplane_cli.output import CliError, one_line
@@ -42,30 +41,18 @@ class Kube:
 
     def __init__(self, kubeconfig: Path | None = None, context: str | None = None) -> None:
         """Raise CliError when there is no usable kubeconfig."""
-        from kubernetes import config
-        from kubernetes.client import Configuration
-        from kubernetes.client.api_client import ApiClient
+        from tenantplane_cli.rest import Rest  # late: it imports the whole client library
 
         if kubeconfig is not None and not kubeconfig.is_file():
             raise CliError(f"--kubeconfig: {kubeconfig} is not a file")
-        settings = Configuration()
         try:
-            config.load_kube_config(
-                config_file=None if kubeconfig is None else str(kubeconfig),
-                context=context,
-                client_configuration=settings,
-                persist_config=False,
-            )
+            self._rest = Rest(kubeconfig, context=context, timeout=_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - the library raises its own, yaml's, and OSError
             raise CliError(
                 f"no usable kubeconfig: {one_line(str(error))}; name one by --kubeconfig or KUBECONFIG, or the state "
                 "folder of a `tenantplane up` by --state where the command takes one"
             ) from None
-        settings.retries = False
-        if urlsplit(settings.host).hostname in ("127.0.0.1", "::1", "localhost"):
-            settings.proxy = None  # the library would send loopback to HTTPS_PROXY, too
-        self.server = str(settings.host)
-        self._client = ApiClient(settings)
+        self.server = self._rest.server
 
     def get(self, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
         """One object or list."""
@@ -103,35 +90,20 @@ class Kube:
     ) -> dict[str, Any]:
         from urllib3.exceptions import HTTPError
 
-        request = self._client.param_serialize(
-            method,
-            path,
-            query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": content_type},
-            body=body,
-            auth_settings=["BearerToken"],
-        )
         try:
-            response = self._client.call_api(*request, _request_timeout=_TIMEOUT)
-            text = response.read().decode(errors="replace")
+            status, answer = self._rest.call(method, path, body, query=query, content_type=content_type)
         except (HTTPError, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise KubeError(
                 0,
                 f"the API server at {self.server} does not answer: {one_line(str(reason), 160)}; is it the right one?",
             ) from None
-        try:
-            answer = json.loads(text)
-        except ValueError:
-            answer = {"message": text}
-        if not isinstance(answer, dict):
-            answer = {"message": text}
-        if 200 <= response.status < 300:
+        if 200 <= status < 300:
             return answer
-        raise _refusal(int(response.status), method, path, one_line(str(answer.get("message", "")), 600))
+        raise _refusal(status, method, path, one_line(str(answer.get("message", "")), 600))
 
     def close(self) -> None:
-        self._client.close()
+        self._rest.close()
 
     def __enter__(self) -> Self:
         return self

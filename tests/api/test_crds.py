@@ -13,7 +13,7 @@ from tenantplane_api.crd import generate
 from tenantplane_api.crd.tenant import TenantSpec
 from tenantplane_api.runtime import names
 from tenantplane_cli.cluster import Cluster
-from tenantplane_cli.cluster.rest import Rest
+from tenantplane_cli.rest import Rest
 
 ROOT = Path(__file__).resolve().parents[2]
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"

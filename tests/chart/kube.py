@@ -15,7 +15,7 @@ from typing import Any
 
 from tenantplane_api.runtime import names
 from tenantplane_cli.cluster import Persona
-from tenantplane_cli.cluster.rest import Rest
+from tenantplane_cli.rest import Rest
 
 Manifest = dict[str, Any]
 

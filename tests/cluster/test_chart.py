@@ -9,7 +9,7 @@ import pytest
 
 from tenantplane_cli.cluster import Cluster, ClusterError, helm_binary, install_chart
 from tenantplane_cli.cluster.chart import nested
-from tenantplane_cli.cluster.rest import Rest
+from tenantplane_cli.rest import Rest
 
 CHART = """\
 apiVersion: v2

@@ -18,8 +18,8 @@ from urllib3.exceptions import HTTPError
 
 from tenantplane_cli.cluster import Cluster, ClusterError
 from tenantplane_cli.cluster.controlplane import OwnControlPlane, StartError
-from tenantplane_cli.cluster.rest import Rest
 from tenantplane_cli.cluster.workdir import make, sweep
+from tenantplane_cli.rest import Rest
 
 from .test_choose import program
 from .test_process import alive, wait_for

@@ -12,7 +12,7 @@ from tenantplane_cli.cluster import ClusterError, ClusterUnavailable, open_clust
 from tenantplane_cli.cluster.choose import Context
 from tenantplane_cli.cluster.controlplane import OwnControlPlane
 from tenantplane_cli.cluster.existing import read_kubeconfig
-from tenantplane_cli.cluster.rest import Rest
+from tenantplane_cli.rest import Rest
 
 from .test_choose import program
 

@@ -23,8 +23,8 @@ from tenantplane_api.runtime.names import API_VERSION, KIND_MODEL_DEPLOYMENT
 from tenantplane_cli.cluster import toolchain
 from tenantplane_cli.cluster.kubectl import kubectl_apply
 from tenantplane_cli.cluster.model import Cluster, ClusterError
-from tenantplane_cli.cluster.rest import Rest
 from tenantplane_cli.cluster.toolchain import Progress
+from tenantplane_cli.rest import Rest
 
 CHART = toolchain.REPOSITORY / "charts" / "tenantplane"
 NAMESPACE = "tenantplane-system"

@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 from tenantplane_cli.cluster.model import Cluster, ClusterError
 from tenantplane_cli.cluster.pki import Authority, Issued, key_pem, new_key, public_pem, write_private
 from tenantplane_cli.cluster.process import Process
-from tenantplane_cli.cluster.rest import Rest
+from tenantplane_cli.rest import Rest
 
 HOST = "127.0.0.1"
 SERVICE_RANGE = "10.96.0.0/16"

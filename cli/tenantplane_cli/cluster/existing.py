@@ -22,7 +22,7 @@ from urllib3.exceptions import HTTPError
 
 from tenantplane_cli.cluster.model import Cluster, ClusterError
 from tenantplane_cli.cluster.pki import Issued, signing_request
-from tenantplane_cli.cluster.rest import Rest
+from tenantplane_cli.rest import Rest
 
 _CSR = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
 _CSR_SECONDS = 24 * 3600

@@ -120,7 +120,7 @@ class Cluster(ABC):
         Every call asks for a new token and rewrites the kubeconfig file, so a long-running owner may call again.
         Raises ClusterError when the ServiceAccount does not exist.
         """
-        from tenantplane_cli.cluster.rest import Rest  # slow to import
+        from tenantplane_cli.rest import Rest  # slow to import
 
         with Rest(self.kubeconfig) as rest:
             status, answer = rest.call(

@@ -18,7 +18,7 @@ from tenantplane_api.runtime import documents, names
 from tenantplane_api.runtime.documents import TenantRuntime
 from tenantplane_cli.cluster import Cluster
 from tenantplane_cli.cluster.process import Process
-from tenantplane_cli.cluster.rest import Rest
+from tenantplane_cli.rest import Rest
 from tenantplane_dataplane.app.serve import Ports, serve
 from tenantplane_dataplane.config.directory import SYNCED_MARKER
 from tenantplane_dataplane.watcher import reflector

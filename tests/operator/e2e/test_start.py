@@ -11,7 +11,7 @@ from tests.operator.e2e.world import World, run, wait
 from tenantplane_api.runtime import names
 from tenantplane_cli.cluster import install_chart
 from tenantplane_cli.cluster.process import end, spawn
-from tenantplane_cli.cluster.rest import Rest
+from tenantplane_cli.rest import Rest
 
 pytestmark = pytest.mark.cluster
 _ADMISSION = "/apis/admissionregistration.k8s.io/v1"

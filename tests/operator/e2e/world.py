@@ -23,7 +23,7 @@ import yaml
 from tenantplane_api.runtime import documents, names
 from tenantplane_cli.cluster import Cluster
 from tenantplane_cli.cluster.process import end, spawn
-from tenantplane_cli.cluster.rest import Rest
+from tenantplane_cli.rest import Rest
 
 T = TypeVar("T")
 Object = dict[str, Any]

@@ -10,7 +10,7 @@ from tenantplane_api.crd.conditions import ConditionType, Reason
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.names import Revision
 from tenantplane_cli.cluster import Cluster, install_chart
-from tenantplane_cli.cluster.rest import Rest
+from tenantplane_cli.rest import Rest
 from tenantplane_operator.runtime.apply import differs, with_hash
 from tenantplane_operator.runtime.resources import RESOURCES
 from tenantplane_operator.tenant.compile import Compiled, Observed, compile_tenant

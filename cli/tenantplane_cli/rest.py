@@ -20,12 +20,19 @@ from kubernetes.client.api_client import ApiClient
 class Rest:
     """One connection pool under one kubeconfig's rights; a context manager."""
 
-    def __init__(self, kubeconfig: Path, *, timeout: float = 30.0) -> None:
+    def __init__(self, kubeconfig: Path | None, *, context: str | None = None, timeout: float = 30.0) -> None:
+        """`kubeconfig` and `context` as kubectl takes them: None is the user's own and its current one."""
         settings = Configuration()
-        config.load_kube_config(config_file=str(kubeconfig), client_configuration=settings, persist_config=False)
+        config.load_kube_config(
+            config_file=None if kubeconfig is None else str(kubeconfig),
+            context=context,
+            client_configuration=settings,
+            persist_config=False,
+        )
         settings.retries = False
         if urlsplit(settings.host).hostname in ("127.0.0.1", "::1", "localhost"):
             settings.proxy = None  # the library would send loopback to HTTPS_PROXY, too
+        self.server = str(settings.host)
         self._timeout = timeout
         self._client = ApiClient(settings)
 
