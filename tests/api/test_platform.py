@@ -5,7 +5,13 @@ from typing import Any
 
 import pytest
 
-from tenantplane_api.runtime.platform import PlatformError, load_platform, parse_platform
+from tenantplane_api.runtime.platform import (
+    Allowances,
+    PlatformError,
+    allow_annotations,
+    load_platform,
+    parse_platform,
+)
 
 
 def test_an_empty_file_is_all_defaults() -> None:
@@ -49,3 +55,64 @@ def test_unreadable_files(tmp_path: Path) -> None:
     bad.write_text("a: [", encoding="utf-8")
     with pytest.raises(PlatformError, match="is not YAML"):
         load_platform(bad)
+
+
+def test_allowances_travel_as_annotations() -> None:
+    plan = parse_platform(
+        {
+            "operator": {
+                "plans": {
+                    "default": {
+                        "allow": {
+                            "registries": ["registry.example/acme/"],
+                            "imagePullPolicies": ["Always", "IfNotPresent"],
+                        }
+                    }
+                }
+            }
+        }
+    ).operator.plans["default"]
+    assert allow_annotations(plan.allow) == {
+        "tenantplane.dev/allow-registries": "registry.example/acme/",
+        "tenantplane.dev/allow-image-pull-policies": "Always,IfNotPresent",
+    }
+    # Nothing is allowed that is not said, but for pulling images always.
+    assert allow_annotations(Allowances()) == {"tenantplane.dev/allow-image-pull-policies": "Always"}
+
+
+@pytest.mark.parametrize("entry", ["a,b", "", "a b", "a\n", "x" * 257])
+def test_an_allowance_cannot_smuggle_another_in(entry: str) -> None:
+    with pytest.raises(PlatformError, match="registries"):
+        parse_platform({"operator": {"plans": {"default": {"allow": {"registries": [entry]}}}}})
+
+
+@pytest.mark.parametrize(
+    "election",
+    [
+        {"leaseSeconds": 5, "renewSeconds": 5, "retrySeconds": 1},
+        {"leaseSeconds": 5, "renewSeconds": 3, "retrySeconds": 3},
+    ],
+)
+def test_a_leader_must_have_given_up_before_its_lease_may_be_taken(election: dict[str, int]) -> None:
+    with pytest.raises(PlatformError, match=r"operator.leaderElection: retrySeconds"):
+        parse_platform({"operator": {"leaderElection": election}})
+
+
+@pytest.mark.parametrize(
+    ("arn", "good"),
+    [
+        ("arn:aws:iam::123456789012:role/acme", True),
+        ("arn:aws-cn:iam::123456789012:role/tenants/{tenantID}/*", True),
+        ("arn:aws:iam::*:role/acme", False),
+        ("arn:aws:iam::123456789012:user/acme", False),
+        ("*", False),
+        ("arn:aws:iam::123456789012:role/a*b", False),
+    ],
+)
+def test_roles_that_tenants_may_bring(arn: str, good: bool) -> None:
+    data = {"operator": {"aws": {"allowedRoleARNs": [arn]}}}
+    if good:
+        assert parse_platform(data).operator.aws.allowed_role_arns == (arn,)
+    else:
+        with pytest.raises(PlatformError, match=r"operator.aws.allowedRoleARNs"):
+            parse_platform(data)

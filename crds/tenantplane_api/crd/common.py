@@ -31,6 +31,10 @@ Quantity = Annotated[
     Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
 """An unsigned Kubernetes quantity; whole numbers need no quotes."""
+Duration = Annotated[
+    str, StringConstraints(pattern=limits.DURATION_PATTERN, max_length=limits.DURATION_MAX, min_length=2)
+]
+"""A Go duration in hours, minutes and seconds, such as ``1h30m``; see ``runtime.durations``."""
 LabelKey = Annotated[str, StringConstraints(max_length=limits.LABEL_KEY_MAX)]
 
 

@@ -16,10 +16,13 @@ class ConditionType(StrEnum):
     QUOTA_READY = "QuotaReady"
     NETWORK_READY = "NetworkReady"
     ACCESS_READY = "AccessReady"
+    IDENTITY_READY = "IdentityReady"
     KEYS_READY = "KeysReady"
     MODELS_READY = "ModelsReady"
     KNOWLEDGE_READY = "KnowledgeReady"
     RUNTIME_PUBLISHED = "RuntimePublished"
+    MASS_DELETION_HELD = "MassDeletionHeld"
+    """Also of APIKeys and ModelDeployments: deletion waits for `tenantplane release --confirm`."""
     # APIKey.
     PUBLISHED = "Published"
     # ModelDeployment.
@@ -31,6 +34,7 @@ TENANT_CONCERNS: Final = (
     ConditionType.QUOTA_READY,
     ConditionType.NETWORK_READY,
     ConditionType.ACCESS_READY,
+    ConditionType.IDENTITY_READY,
     ConditionType.KEYS_READY,
     ConditionType.MODELS_READY,
     ConditionType.KNOWLEDGE_READY,
@@ -64,6 +68,8 @@ class Reason(StrEnum):
     CONFIG_MAP_NOT_FOUND = "ConfigMapNotFound"
     BUILD_FAILED = "BuildFailed"
     DELETING = "Deleting"
+    MASS_DELETION_HELD = "MassDeletionHeld"
+    NAMESPACE_TERMINATING = "NamespaceTerminating"
     TENANT_NOT_READY = "TenantNotReady"
     # Permanent until somebody changes something
     INVALID_SPEC = "InvalidSpec"
@@ -72,6 +78,7 @@ class Reason(StrEnum):
     NAMESPACE_RESERVED = "NamespaceReserved"
     ADOPTION_NOT_CONSENTED = "AdoptionNotConsented"
     DUPLICATE_TENANT_ID = "DuplicateTenantID"
+    ROLE_NOT_ALLOWED = "RoleNotAllowed"
     SUBJECT_DENIED = "SubjectDenied"
     POD_SECURITY_BELOW_FLOOR = "PodSecurityBelowFloor"
     RUNTIME_CONFIG_TOO_LARGE = "RuntimeConfigTooLarge"

@@ -112,6 +112,7 @@ def custom_resource_definitions() -> list[dict[str, Any]]:
                 _READY,
                 _column("Plan", ".status.effective.plan", description="Plan in force."),
                 _column("Namespace", ".status.namespace", description="The tenant's namespace."),
+                _column("Models", ".status.modelsUsable", description="Aliases that are served, of all."),
                 _column("Suspended", ".spec.suspend", "boolean", wide=True, description="Whether it is suspended."),
                 _column("TenantID", ".spec.tenantID", wide=True, description="Durable identity of the customer."),
                 _REASON,

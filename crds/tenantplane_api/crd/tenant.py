@@ -24,12 +24,6 @@ from tenantplane_api.runtime import names
 
 _RESERVED_DOMAINS = "|".join(domain.replace(".", "[.]") for domain in names.RESERVED_LABEL_DOMAINS)
 _RESERVED_KEY = f"^([^/]*[.])?({_RESERVED_DOMAINS})/"
-_QUOTA_KEY = (
-    r"^((requests|limits)[.](cpu|memory|ephemeral-storage|hugepages-[0-9A-Za-z]+)|requests[.]storage|cpu|memory"
-    r"|ephemeral-storage|pods|services|services[.](loadbalancers|nodeports)|secrets|configmaps|persistentvolumeclaims"
-    r"|replicationcontrollers|resourcequotas|requests[.][a-z0-9.-]+/[A-Za-z0-9._-]+|count/[a-z0-9]+([.][a-z0-9.-]+)?"
-    r"|[a-z0-9.-]+[.]storageclass[.]storage[.]k8s[.]io/(requests[.]storage|persistentvolumeclaims))$"
-)
 Cidr = Annotated[str, StringConstraints(max_length=43)]
 
 
@@ -164,7 +158,9 @@ class Egress(Model):
     cidrs: list[Cidr] = Field(
         default=[],
         max_length=bounds.CIDRS_MAX,
-        description="Address ranges that are permitted. They must lie outside link-local and the cluster's own ranges.",
+        description="Address ranges that are permitted. They must lie outside link-local and the cluster's own ranges; "
+        "private ones are permitted only where the platform says which are the cluster's "
+        "(`shared.network.clusterCIDRs`).",
         json_schema_extra={
             **list_set(),
             "x-kubernetes-validations": [rule("self.all(c, isCIDR(c))", "an entry is not an address range (CIDR)")],
@@ -194,6 +190,24 @@ class Network(Model):
 
     egress: Egress | None = Field(default=None, description="Where the tenant's pods may connect to.")
     ingress: Ingress | None = Field(default=None, description="Who may connect to the tenant's pods.")
+
+
+class AwsIdentity(Model):
+    """An AWS role that the customer brings."""
+
+    role_arn: Annotated[
+        str, StringConstraints(pattern=bounds.ROLE_ARN_PATTERN, max_length=bounds.ROLE_ARN_MAX, min_length=20)
+    ] = Field(
+        alias="roleARN",
+        description="ARN of the role that pods under the tenant's ServiceAccount `tenant` assume. It must be on the "
+        "platform's allow-list (`operator.aws.allowedRoleARNs`), and its trust policy must name that ServiceAccount.",
+    )
+
+
+class Identity(Model):
+    """Who the tenant's pods are outside the cluster."""
+
+    aws: AwsIdentity | None = Field(default=None, description="Identity in AWS.")
 
 
 class ModelReference(Model):
@@ -351,7 +365,10 @@ class TenantSpec(Model):
         description="ResourceQuota entries of the namespace, for example `requests.cpu: 4`; each overrides the plan's.",
         json_schema_extra={
             "x-kubernetes-validations": [
-                rule(f"self.all(key, key.matches('{_QUOTA_KEY}'))", "an entry is not a ResourceQuota resource name")
+                rule(
+                    f"self.all(key, key.matches('{bounds.QUOTA_KEY_PATTERN}'))",
+                    "an entry is not a ResourceQuota resource name",
+                )
             ]
         },
     )
@@ -359,6 +376,7 @@ class TenantSpec(Model):
         default=None, description="Defaults and bounds of containers in the namespace."
     )
     network: Network | None = Field(default=None, description="Openings in the default-deny network fence.")
+    identity: Identity | None = Field(default=None, description="Who the tenant's pods are outside the cluster.")
     models: list[TenantModel] | None = Field(
         default=None,
         max_length=bounds.MODELS_MAX,

@@ -18,12 +18,46 @@ class EffectiveModel(Model):
     usable: bool = Field(description="Whether the data plane serves it now.")
 
 
+class EffectiveNetwork(Model):
+    """Openings in the fence as applied."""
+
+    internet: bool = Field(default=False, description="Public addresses are open.")
+    egress_cidrs: list[Annotated[str, StringConstraints(max_length=43)]] = Field(
+        default=[], max_length=bounds.CIDRS_MAX, alias="egressCIDRs", description="Address ranges that are open."
+    )
+    egress_namespaces: list[Annotated[str, StringConstraints(max_length=bounds.NAMESPACE_MAX)]] = Field(
+        default=[], max_length=bounds.NAMESPACES_MAX, description="Namespaces that the tenant's pods may reach."
+    )
+    ingress_namespaces: list[Annotated[str, StringConstraints(max_length=bounds.NAMESPACE_MAX)]] = Field(
+        default=[], max_length=bounds.NAMESPACES_MAX, description="Namespaces that may reach the tenant's pods."
+    )
+
+
+_Quantities = dict[str, Annotated[str, StringConstraints(max_length=32)]]
+
+
 class Effective(Model):
     """What is in force after the plan's defaults."""
 
     plan: Annotated[str, StringConstraints(max_length=bounds.NAMESPACE_MAX)] = Field(description="Name of the plan.")
     quota: dict[str, Annotated[str, StringConstraints(max_length=32)]] = Field(
         default={}, max_length=2 * bounds.QUOTA_KEYS_MAX, description="ResourceQuota entries."
+    )
+    container_limits: dict[
+        Annotated[str, StringConstraints(max_length=16)], Annotated[_Quantities, Field(max_length=16)]
+    ] = Field(default={}, max_length=4, description="The LimitRange: `default`, `defaultRequest`, `max` and `min`.")
+    network: EffectiveNetwork | None = Field(default=None, description="Openings in the default-deny network fence.")
+    allow: dict[
+        Annotated[str, StringConstraints(max_length=64)],
+        Annotated[
+            list[Annotated[str, StringConstraints(max_length=bounds.ALLOW_TEXT_MAX)]],
+            Field(max_length=bounds.ALLOW_MAX),
+        ],
+    ] = Field(
+        default={}, max_length=16, description="What the plan lets workloads use, by field of the plan's `allow`."
+    )
+    role_arn: Annotated[str, StringConstraints(max_length=bounds.ROLE_ARN_MAX)] | None = Field(
+        default=None, alias="roleARN", description="AWS role of the tenant's ServiceAccount."
     )
     requests_per_minute: Annotated[int, Field(ge=1, le=bounds.REQUESTS_PER_MINUTE_MAX)] | None = Field(
         default=None, description="Requests per minute; unset is not limited."
@@ -84,6 +118,9 @@ class TenantStatus(ObjectStatus):
     )
     runtime_revision: Annotated[str, StringConstraints(max_length=32)] | None = Field(
         default=None, description="Revision of the runtime document that was published last."
+    )
+    models_usable: Annotated[str, StringConstraints(max_length=16)] | None = Field(
+        default=None, description="Aliases that the data plane serves now, of all: `2/3`."
     )
     effective: Effective | None = Field(default=None, description="What is in force after the plan's defaults.")
     knowledge: list[KnowledgeStatus] = Field(

@@ -44,6 +44,25 @@ CONCURRENCY_MAX: Final = 10_000
 CONTEXT_LENGTH_MAX: Final = 10_000_000
 OUTPUT_TOKENS_MAX: Final = 1_000_000
 
+QUOTA_KEY_PATTERN: Final = (
+    r"^((requests|limits)[.](cpu|memory|ephemeral-storage)|requests[.]storage|cpu|memory|ephemeral-storage"
+    r"|(requests[.])?hugepages-[0-9]+(Ki|Mi|Gi)|pods|services|services[.](loadbalancers|nodeports)|secrets|configmaps"
+    r"|persistentvolumeclaims|replicationcontrollers|resourcequotas|requests[.][a-z0-9.-]+/[A-Za-z0-9._-]+"
+    r"|count/[a-z0-9]+([.][a-z0-9.-]+)?|[a-z0-9.-]+[.]deviceclass[.]resource[.]k8s[.]io/devices"
+    r"|[a-z0-9.-]+[.]storageclass[.]storage[.]k8s[.]io/(requests[.]storage|persistentvolumeclaims))$"
+)
+"""Names in a ResourceQuota that Kubernetes takes and counts."""
+ALLOW_MAX: Final = 64  # entries of one allow-list of a plan
+ALLOW_TEXT_MAX: Final = 256  # characters of one entry
+ROLE_ARN_PATTERN: Final = r"^arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/[A-Za-z0-9_/.@+=,-]+$"
+ROLE_ARN_MAX: Final = 640
+DURATION_PATTERN: Final = r"^([0-9]{1,6}h)?([0-9]{1,6}m)?([0-9]{1,6}s)?$"
+DURATION_MAX: Final = 24
+KEY_GRACE_DEFAULT: Final = "1h"
+KEY_GRACE_MAX: Final = "720h"
+KEY_ROTATION_MIN: Final = "1h"
+PREVIOUS_KEYS_MAX: Final = 4  # texts of one APIKey that are accepted in their grace beside the current one
+
 RUNTIME_DOCUMENT_MAX_BYTES: Final = 512 * 1024
 RUNTIME_KEYS_MAX: Final = 1024  # API keys of one tenant
 

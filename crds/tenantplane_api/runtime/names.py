@@ -60,11 +60,26 @@ ANNOTATION_APPLIED_HASH: Final = f"{GROUP}/applied-hash"
 ANNOTATION_REVISION: Final = f"{GROUP}/revision"
 ANNOTATION_KEY_ID: Final = f"{GROUP}/key-id"
 ANNOTATION_KEY_HASH: Final = f"{GROUP}/key-hash"
+ANNOTATION_KEY_REQUEST: Final = f"{GROUP}/key-request"
+"""On an API key's Secret: the rotation request that was there when its text was made, so that each is answered once."""
 ANNOTATION_RECONCILE: Final = f"{GROUP}/reconcile-requested-at"
 ANNOTATION_REINDEX: Final = f"{GROUP}/reindex-requested-at"
 ANNOTATION_REVOKE: Final = f"{GROUP}/revoke-requested-at"
+ANNOTATION_ROTATE: Final = f"{GROUP}/rotate-requested-at"
+ANNOTATION_RELEASE: Final = f"{GROUP}/release-requested-at"
+ANNOTATION_ALLOW_PREFIX: Final = f"{GROUP}/allow-"
+"""On a tenant's Namespace: what the tenant fence lets its pods and Services use, comma-separated, from the plan.
+
+The fence reads them as ``namespaceObject.metadata.annotations``; an absent annotation allows nothing. One annotation
+per field of ``platform.Allowances``, see ``platform.allow_annotations``.
+"""
+ANNOTATION_ROLE_ARN: Final = "eks.amazonaws.com/role-arn"
+"""On a ServiceAccount: the role that EKS' webhook gives to its pods."""
 
 FINALIZER: Final = f"{GROUP}/access"
+
+LEASE_NAME: Final = "tenantplane-operator"
+"""Lease in the system namespace that the leading operator holds."""
 
 MANAGER_CHILDREN: Final = "tenantplane"
 MANAGER_STATUS: Final = "tenantplane-status"

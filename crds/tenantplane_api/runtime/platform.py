@@ -71,10 +71,49 @@ class ContainerLimits(Section, frozen=True):
     min: dict[str, Quantity] = {}
 
 
+AllowText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9*._:/@-]+$", min_length=1, max_length=limits.ALLOW_TEXT_MAX)]
+"""An entry of an allow-list: no comma, because lists travel comma-separated in an annotation."""
+AllowList = Annotated[tuple[AllowText, ...], Meta(max_length=limits.ALLOW_MAX)]
+
+
+class Allowances(Section, frozen=True):
+    """What pods and Services in the namespaces of a plan may use; the tenant fence refuses what is not listed.
+
+    ``registries``: prefixes of image references that end at a ``/``, or whole references (``registry.example/acme/``
+    allows every image below it, ``*`` any image). ``image_pull_policies``: of containers. ``service_types``: beyond
+    ClusterIP. ``ingress_classes`` and ``ingress_hosts`` (exact, or ``*.domain``) allow Ingresses; ``gateways``
+    (``namespace/name``) with ``ingress_hosts`` allow HTTPRoutes. ``tolerations``: taint keys that pods may tolerate
+    beyond ``node.kubernetes.io/not-ready`` and ``…/unreachable``; ``*`` any. Classes by name, ``*`` any.
+    """
+
+    registries: AllowList = ()
+    image_pull_policies: tuple[Literal["Always", "IfNotPresent", "Never"], ...] = ("Always",)
+    service_types: tuple[Literal["LoadBalancer", "NodePort"], ...] = ()
+    ingress_classes: AllowList = ()
+    ingress_hosts: AllowList = ()
+    gateways: AllowList = ()
+    storage_classes: AllowList = ()
+    priority_classes: AllowList = ()
+    runtime_classes: AllowList = ()
+    tolerations: AllowList = ()
+
+
+def allow_annotations(allow: Allowances) -> dict[str, str]:
+    """Annotations of a tenant's Namespace that tell the tenant fence what the plan allows; empty lists are absent."""
+    values: dict[str, list[str]] = msgspec.to_builtins(allow)
+    out = {}
+    for field, entries in values.items():
+        words = re.sub(r"(?<!^)([A-Z])", r"-\1", field).lower()
+        if entries:
+            out[names.ANNOTATION_ALLOW_PREFIX + words] = ",".join(dict.fromkeys(entries))
+    return out
+
+
 class Plan(Section, frozen=True):
     """Defaults of the tenants of one plan; a Tenant overrides field by field, ``status.effective`` shows the result.
 
-    ``quota`` maps ResourceQuota names (``requests.cpu``, ``count/pods``, ``pods``…) to quantities.
+    ``quota`` maps ResourceQuota names (``requests.cpu``, ``count/pods``, ``pods``…) to quantities. ``allow`` is what
+    the tenant fence lets workloads use.
     """
 
     description: str = ""
@@ -83,6 +122,7 @@ class Plan(Section, frozen=True):
     limits: PlanLimits = PlanLimits()
     models: tuple[PlanModel, ...] = ()
     workloads: Literal["None", "Restricted"] = "None"
+    allow: Allowances = Allowances()
 
 
 class Namespaces(Section, frozen=True):
@@ -160,8 +200,55 @@ class Indexer(Section, frozen=True):
     max_total_bytes: Annotated[int, Meta(ge=1, le=1 << 40)] = 1024 * 1024 * 1024
 
 
+class LeaderElection(Section, frozen=True):
+    """The Lease of the leading operator, in seconds.
+
+    A lease that was not renewed for ``lease_seconds`` may be taken by another operator; a leader that could not renew
+    it for ``renew_seconds`` writes nothing more and ends; ``retry_seconds`` lie between two attempts.
+    """
+
+    lease_seconds: Annotated[float, Meta(ge=1, le=300)] = 15.0
+    renew_seconds: Annotated[float, Meta(gt=0, le=300)] = 10.0
+    retry_seconds: Annotated[float, Meta(gt=0, le=60)] = 2.0
+
+
+class MassDeletion(Section, frozen=True):
+    """When deletions are held until somebody confirms them.
+
+    Held is what goes beyond ``max(floor, fraction * objects of that kind)`` deletions of Tenants, of APIKeys or of
+    ModelDeployments within ``window_seconds``.
+    """
+
+    floor: Annotated[int, Meta(ge=1, le=100_000)] = 5
+    fraction: Annotated[float, Meta(ge=0, le=1)] = 0.1
+    window_seconds: Annotated[float, Meta(ge=1, le=86_400)] = 600.0
+
+
+class Aws(Section, frozen=True):
+    """AWS, as far as the operator must know it.
+
+    ``allowed_role_arns``: roles that Tenants may bring (``identity.aws.roleARN``). ``{tenantID}`` in an entry stands
+    for the tenant's own, and a final ``*`` for any rest; between the two stands a character that no tenantID has, such
+    as ``/``. None are allowed when the list is empty.
+    """
+
+    allowed_role_arns: Annotated[
+        tuple[
+            Annotated[
+                str,
+                Meta(
+                    pattern=r"^arn:aws[a-z0-9-]*:iam::[0-9]{12}:role/([A-Za-z0-9_/.@+=,-]|[{]tenantID[}])*[*]?$",
+                    max_length=limits.ROLE_ARN_MAX,
+                ),
+            ],
+            ...,
+        ],
+        Meta(max_length=256),
+    ] = msgspec.field(name="allowedRoleARNs", default=())
+
+
 class Operator(Section, frozen=True):
-    """What only the operator reads."""
+    """What only the operator reads. ``rollout_per_second``: tenants per second that a changed Platform file wakes."""
 
     plans: dict[Name, Plan] = msgspec.field(default_factory=lambda: {"default": Plan()})
     default_plan: Name = "default"
@@ -172,6 +259,10 @@ class Operator(Section, frozen=True):
     pod_security_version: Annotated[str, Meta(pattern=r"^(latest|v1\.[0-9]{1,3})$")] = "latest"
     denied_subjects: tuple[str, ...] = tuple(sorted(names.DENIED_SUBJECTS))
     probe_port: Annotated[int, Meta(ge=0, le=65535)] = 8090
+    leader_election: LeaderElection = LeaderElection()
+    mass_deletion: MassDeletion = MassDeletion()
+    rollout_per_second: Annotated[float, Meta(gt=0, le=1000)] = 5.0
+    aws: Aws = Aws()
 
 
 class SocketLimits(Section, frozen=True):
@@ -245,8 +336,24 @@ def parse_platform(data: Any) -> Platform:
     return platform
 
 
+def _refuse_line_breaks(value: Any, where: str = "") -> None:
+    """``$`` in a pattern also matches before a final line break, which no name, URL or range here may have."""
+    if isinstance(value, str):
+        if value != value.rstrip("\r\n"):
+            raise PlatformError(f"{where.lstrip('.')}: ends with a line break")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_line_breaks(key, f"{where}.{key.strip()}")
+            if key != "description":  # prose, often a YAML block
+                _refuse_line_breaks(item, f"{where}.{key}")
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            _refuse_line_breaks(item, f"{where}[{number}]")
+
+
 def _check(platform: Platform) -> None:
     """What the structs' own bounds cannot say, because it spans fields."""
+    _refuse_line_breaks(msgspec.to_builtins(platform))
     operator, shared = platform.operator, platform.shared
     if operator.default_plan not in operator.plans:
         raise PlatformError(f"operator.defaultPlan: there is no plan {operator.default_plan!r} in operator.plans")
@@ -264,7 +371,22 @@ def _check(platform: Platform) -> None:
     knowledge, indexer = shared.knowledge, operator.indexer
     if indexer.runner == "Job" and (knowledge.store or "").startswith("file:"):
         raise PlatformError("shared.knowledge.store: file:// works only with operator.indexer.runner Subprocess")
+    election = operator.leader_election
+    if not election.retry_seconds < election.renew_seconds < election.lease_seconds:
+        raise PlatformError(
+            "operator.leaderElection: retrySeconds must be less than renewSeconds, and that less than leaseSeconds"
+        )
+    for number, entry in enumerate(operator.aws.allowed_role_arns):
+        if re.search(r"[{]tenantID[}][a-z0-9-]*[*]$", entry):
+            # One tenantID may begin with another one, so `{tenantID}-*` would lend a tenant somebody else's role.
+            raise PlatformError(
+                f"operator.aws.allowedRoleARNs[{number}]: between {{tenantID}} and the final * put a character that no "
+                "tenantID has, such as `/`: one tenantID may begin with another"
+            )
     for name, plan in operator.plans.items():
+        for key in plan.quota:
+            if not re.match(limits.QUOTA_KEY_PATTERN, key):
+                raise PlatformError(f"operator.plans.{name}.quota: {key!r} is not a ResourceQuota resource name")
         aliases = [model.alias for model in plan.models]
         if len(set(aliases)) != len(aliases):
             raise PlatformError(f"operator.plans.{name}.models: an alias is listed twice")
