@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import pytest
-from tests.chart.kube import Actor, Manifest, manifest, until, until_ok
+from tests.chart.kube import Actor, Manifest, fence_down, manifest, until, until_ok
+from tests.chart.plans import PLANS, SPACES, Case, keep
 
 from tenantplane_api.runtime import names
+from tenantplane_api.runtime.platform import Allowances, allow_annotations
 from tenantplane_cli.cluster import PROGRAMS_DISABLED, Cluster, install_chart, open_cluster
 
 VALUES = {
@@ -34,13 +36,17 @@ class World:
     spaces: dict[str, str] = field(default_factory=lambda: {"acme": "tenant-acme", "globex": "tenant-globex"})
 
 
-def tenant_namespace(tenant: str, name: str = "") -> Manifest:
-    """What the operator makes for a tenant."""
+PLAN = Allowances(registries=("example.com/",), storage_classes=("standard",))
+"""Of the tenants acme and globex."""
+
+
+def tenant_namespace(tenant: str, name: str = "", allow: Allowances = PLAN) -> Manifest:
+    """What the operator makes for a tenant whose plan allows ``allow``."""
     return manifest(
         "Namespace",
         name or names.default_namespace(tenant),
         labels={names.LABEL_TENANT: tenant, names.LABEL_MANAGED_BY: names.MANAGED_BY},
-        annotations={names.ANNOTATION_TENANT_ID: f"{tenant}-00000001"},
+        annotations={names.ANNOTATION_TENANT_ID: f"{tenant}-00000001", **allow_annotations(allow)},
     )
 
 
@@ -119,3 +125,68 @@ def _make_tenant(world: World, tenant: str, who: str) -> None:
         manifest("Secret", "own", space, stringData={"password": tenant}),
     ):
         until_ok(partial(person.create, item), f"the tenant's admin makes a {item['kind']}")
+
+
+@dataclass(frozen=True)
+class Plans:
+    """Tenants of the plans of ``plans.PLANS``, with requesters who have every right there; see that module."""
+
+    world: World
+    user: Actor
+    robots: dict[str, Actor]  # the ServiceAccount `tenant` of each namespace, by plan
+
+    def check(self, case: Case) -> None:
+        """The user under every plan of the case; a ServiceAccount under one that refuses and one that allows."""
+        case.check([self.user])
+        for plan in (*sorted(case.plans - case.allowed)[:1], *sorted(case.plans & case.allowed)[:1]):
+            replace(case, plans=frozenset({plan})).check([self.robots[plan]])
+
+    def check_without(self, policy: str, cases: Mapping[str, Case]) -> None:
+        """Take ``policy`` down: what it alone refused under the plan ``closed`` then happens."""
+        space = SPACES["closed"]
+        acts = {
+            name: case.act for name, case in cases.items() if case.policy == policy and "closed" not in case.allowed
+        }
+        probe = next(iter(acts.values()))
+        with fence_down(self.world.admin, policy, lambda: probe(self.user, space)):
+            until(lambda: probe(self.user, space).ok, "the fence is down")
+            still = {name: answer.message for name, act in acts.items() if not (answer := act(self.user, space)).ok}
+            assert not still
+
+    def check_kept(self, kind: str, there: Manifest, fresh: Manifest, policy: str, word: str) -> None:
+        """An object that its plan no longer allows may be changed where nothing is new, and be deleted."""
+        space = SPACES["closed"]
+        rest = {key: value for key, value in there.items() if key != "metadata"}
+        keep(self.world.admin, manifest(kind, "old", space, **there.get("metadata", {}), **rest))
+        try:
+            for who in (self.user, self.robots["closed"]):
+                label = {"metadata": {"labels": {"a": "b"}}}
+                assert (answer := who.merge(kind, space, "old", label, dry=True)).ok, answer.body
+                answer = who.merge(kind, space, "old", fresh, dry=True)
+                assert answer.denied_by(policy), answer.body
+                assert word in answer.message
+        finally:
+            assert self.user.delete(kind, space, "old").ok
+
+
+@pytest.fixture(scope="session")
+def plans(world: World) -> Plans:
+    """Namespaces of the four plans; ``carla`` and the ServiceAccount ``tenant`` hold all rights in them."""
+    carla = Actor(world.cluster.persona("carla"))
+    robots: dict[str, Actor] = {}
+    for name in ("tenants", "tenants2"):
+        assert world.admin.create(manifest("PriorityClass", name, value=1)).ok
+    for name in ("gvisor", "kata"):
+        assert world.admin.create(manifest("RuntimeClass", name, handler=name)).ok
+    for plan, space in SPACES.items():
+        assert world.operator.apply(tenant_namespace(f"plan-{plan}", space, PLANS[plan])).ok
+        for name in (names.CHILD_SERVICE_ACCOUNT, "builder"):
+            account = manifest("ServiceAccount", name, space)
+            until_ok(partial(world.admin.create, account), "the ServiceAccount is there")
+        robot = {"kind": "ServiceAccount", "name": names.CHILD_SERVICE_ACCOUNT, "namespace": space}
+        assert world.admin.create(binding("everything", space, "cluster-admin", user("carla"), robot)).ok
+        robots[plan] = Actor(world.cluster.service_account(space, names.CHILD_SERVICE_ACCOUNT))
+        for who in (carla, robots[plan]):
+            until_ok(partial(who.get, "Secret", space), "the rights are there")
+        until(lambda: world.admin.get("ServiceAccount", space, "default").ok, "Kubernetes made its ServiceAccount")  # noqa: B023
+    return Plans(world, carla, robots)

@@ -48,6 +48,23 @@ _PLURALS = {
     "ReplicaSet": ("apps/v1", "replicasets"),
     "Job": ("batch/v1", "jobs"),
     "CronJob": ("batch/v1", "cronjobs"),
+    "ControllerRevision": ("apps/v1", "controllerrevisions"),
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
+    "Endpoints": ("v1", "endpoints"),
+    "Binding": ("v1", "bindings"),
+    "EndpointSlice": ("discovery.k8s.io/v1", "endpointslices"),
+    "Ingress": ("networking.k8s.io/v1", "ingresses"),
+    "HorizontalPodAutoscaler": ("autoscaling/v2", "horizontalpodautoscalers"),
+    "ResourceClaim": ("resource.k8s.io/v1", "resourceclaims"),
+    "ResourceClaimTemplate": ("resource.k8s.io/v1", "resourceclaimtemplates"),
+    "ValidatingAdmissionPolicy": ("admissionregistration.k8s.io/v1", "validatingadmissionpolicies"),
+    "CustomResourceDefinition": ("apiextensions.k8s.io/v1", "customresourcedefinitions"),
+    "HTTPRoute": ("gateway.networking.k8s.io/v1", "httproutes"),
+    "TCPRoute": ("gateway.networking.k8s.io/v1", "tcproutes"),
+    "PriorityClass": ("scheduling.k8s.io/v1", "priorityclasses"),
+    "RuntimeClass": ("node.k8s.io/v1", "runtimeclasses"),
+    "Gateway": ("gateway.networking.k8s.io/v1", "gateways"),
+    "VirtualService": ("networking.istio.io/v1", "virtualservices"),
 }
 
 
@@ -110,6 +127,10 @@ class Actor:
 
     def create(self, item: Manifest, *, dry: bool = False) -> Answer:
         return self._call("POST", path(item["kind"], item["metadata"].get("namespace", "")), item, dry=dry)
+
+    def post(self, kind: str, namespace: str, name: str, sub: str, item: Manifest, *, dry: bool = False) -> Answer:
+        """CREATE of a subresource, such as a token or a binding."""
+        return self._call("POST", path(kind, namespace, name, sub), item, dry=dry)
 
     def apply(self, item: Manifest, *, dry: bool = False) -> Answer:
         """Server-side apply, as the operator writes."""

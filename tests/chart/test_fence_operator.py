@@ -212,3 +212,74 @@ def test_reads_secrets_of_its_tenants_and_of_the_platform(world: World) -> None:
     assert world.operator.get("Secret", names.NAMESPACE_RUNTIME).ok
     assert world.admin.create(manifest("Secret", "upstream", names.NAMESPACE_MODELS, stringData={"k": "v"})).ok
     assert world.operator.get("Secret", names.NAMESPACE_MODELS, "upstream").ok
+
+
+def _sub(namespace: str, sub: str, **metadata: Any) -> Act:
+    """PUT of a Namespace's subresource, with ``metadata`` merged into its own."""
+
+    def act(w: World) -> Answer:
+        body = dict(w.operator.get("Namespace", "", namespace).body)
+        body["metadata"] = {**body["metadata"], **metadata}
+        return w.operator.put("Namespace", "", namespace, body, dry=True, sub=sub)
+
+    return act
+
+
+WIDER: dict[str, Act] = {
+    "finalizes a foreign namespace": _sub("elsewhere", "finalize"),
+    "finalizes kube-system": _sub("kube-system", "finalize"),
+    "finalizes the runtime namespace": _sub(names.NAMESPACE_RUNTIME, "finalize"),
+    "takes a foreign namespace by its status": _label("elsewhere", "acme", sub="status"),
+    "takes a foreign namespace by its finalizers": _sub("elsewhere", "finalize", labels=OURS),
+    "lets a tenant's namespace go by its status": _label("tenant-acme", None, sub="status"),
+    "makes a Role": lambda w: w.operator.create(manifest("Role", "probe", "tenant-acme", rules=[]), dry=True),
+    "makes a ClusterRole": lambda w: w.operator.create(manifest("ClusterRole", "probe", rules=[]), dry=True),
+    "makes a ClusterRoleBinding": lambda w: w.operator.create(
+        manifest(
+            "ClusterRoleBinding",
+            "probe",
+            roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+            subjects=[OPERATOR],
+        ),
+        dry=True,
+    ),
+    "binds cluster-admin in a tenant's namespace": _bind("tenant-acme", "cluster-admin"),
+    "binds a Role in a tenant's namespace": lambda w: w.operator.create(
+        manifest(
+            "RoleBinding",
+            "probe",
+            "tenant-acme",
+            roleRef={
+                "apiGroup": "rbac.authorization.k8s.io",
+                "kind": "Role",
+                "name": names.CLUSTER_ROLE_TENANT_ADMIN,
+            },
+            subjects=[OPERATOR],
+        ),
+        dry=True,
+    ),
+}
+
+
+def test_a_wider_right_by_mistake_does_not_reach_past_the_fence(world: World) -> None:
+    """Bound to `cluster-admin`, the operator still takes no namespace by a subresource and makes no roles."""
+    item = manifest(
+        "ClusterRoleBinding",
+        "mistake",
+        roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        subjects=[OPERATOR],
+    )
+    assert world.admin.create(item).ok
+    try:
+        until(lambda: world.operator.get("Secret", "kube-system").ok, "the mistake acts")
+        for name, act in WIDER.items():
+            answer = act(world)
+            assert answer.denied_by(POLICY), (name, answer.body)
+        assert (answer := _sub("tenant-acme", "finalize")(world)).ok, answer.body
+        with fence_down(world.admin, POLICY, lambda: WIDER["makes a Role"](world)):
+            until(lambda: WIDER["makes a Role"](world).ok, "the fence is down")
+            refused = {name: answer.body for name, act in WIDER.items() if not (answer := act(world)).ok}
+            assert not refused
+    finally:
+        assert world.admin.delete("ClusterRoleBinding", "", "mistake").ok
+    until(lambda: world.operator.get("Secret", "kube-system").denied_by_rbac, "the mistake is undone")

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from tests.chart.conftest import World, tenant_namespace, user
+from tests.chart.conftest import Plans, World, tenant_namespace, user
 from tests.chart.kube import Actor, Answer, Manifest, fence_down, manifest, until
+from tests.chart.plans import PLANS, SPACES
 
 from tenantplane_api.runtime import names
+from tenantplane_api.runtime.platform import allow_annotations
 
 pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("chart")]
 
@@ -61,6 +63,19 @@ NAMESPACE_REFUSED: dict[str, Act] = {
     "changes a tenantID": _metadata("tenant-acme", "annotations", names.ANNOTATION_TENANT_ID, "x"),
     "lowers a tenant's Pod Security": _metadata("tenant-acme", "labels", PSA, "privileged"),
     "deletes a tenant's namespace": lambda who: who.delete("Namespace", "", "tenant-acme", dry=True),
+    "widens what a plan allows": _metadata("tenant-acme", "annotations", "tenantplane.dev/allow-registries", "*"),
+    "adds what a plan does not allow": _metadata(
+        "tenant-acme", "annotations", "tenantplane.dev/allow-tolerations", "*"
+    ),
+    "takes away what a plan allows": _metadata("tenant-acme", "annotations", "tenantplane.dev/allow-registries", None),
+    "takes the finalizer of a tenant's namespace": lambda who: who.put(
+        "Namespace",
+        "",
+        "tenant-acme",
+        {**who.get("Namespace", "", "tenant-acme").body, "spec": {"finalizers": []}},
+        dry=True,
+        sub="finalize",
+    ),
 }
 NAMESPACE_ALLOWED: dict[str, Act] = {
     "makes a namespace": lambda who: who.create(manifest("Namespace", "plain"), dry=True),
@@ -68,6 +83,9 @@ NAMESPACE_ALLOWED: dict[str, Act] = {
     "sets a namespace's Pod Security": _metadata("elsewhere", "labels", PSA, "baseline"),
     "labels a tenant's namespace with labels of others": _metadata("tenant-acme", "labels", "team", "x"),
     "deletes a namespace": lambda who: who.delete("Namespace", "", "elsewhere", dry=True),
+    "finalizes a namespace": lambda who: who.put(
+        "Namespace", "", "elsewhere", dict(who.get("Namespace", "", "elsewhere").body), dry=True, sub="finalize"
+    ),
 }
 
 
@@ -87,6 +105,19 @@ def test_the_namespace_fence_lets_through(world: World, nina: Actor, name: str) 
 def test_a_cluster_admin_passes_the_namespace_fence(world: World, name: str) -> None:
     answer = NAMESPACE_REFUSED[name](world.admin)
     assert answer.ok, answer.body
+
+
+def test_all_rights_in_a_namespace_are_none_over_what_the_plan_allows(plans: Plans) -> None:
+    """A RoleBinding to `cluster-admin` gives its people their own Namespace too: by RBAC, not past the fence."""
+    for plan, space in SPACES.items():
+        for who in (plans.user, plans.robots[plan]):
+            assert _metadata(space, "labels", "team", "x")(who).denied_by(NAMESPACES)
+            assert _metadata(space, "annotations", "example.com/a", "x")(who).denied_by(NAMESPACES)
+            for key in allow_annotations(PLANS["any"]):
+                assert _metadata(space, "annotations", key, "forged")(who).denied_by(NAMESPACES)
+            assert _metadata(space, "labels", PSA, "privileged")(who).denied_by(NAMESPACES)
+            assert _metadata(space, "labels", names.LABEL_TENANT, None)(who).denied_by(NAMESPACES)
+            assert who.delete("Namespace", "", space, dry=True).denied_by(NAMESPACES)
 
 
 def test_without_the_namespace_fence_all_of_it_happens(world: World, nina: Actor) -> None:
@@ -209,7 +240,19 @@ def test_a_tenants_model_that_the_platform_shares_stays_its_admins_to_scale(worl
     assert world.alice.merge("ModelDeployment", "tenant-acme", "probe", scaled, dry=True).ok
     wider = {"spec": {"sharing": {"mode": "Selected", "tenants": ["globex"]}}}
     assert world.alice.merge("ModelDeployment", "tenant-acme", "probe", wider, dry=True).denied_by(OVERLAY)
+    assert world.alice.merge("ModelDeployment", "tenant-acme", "probe", scaled, dry=True, sub="scale").ok
+    assert world.bob.merge("ModelDeployment", "tenant-acme", "probe", scaled, dry=True, sub="scale").denied_by_rbac
     assert world.alice.delete("ModelDeployment", "tenant-acme", "probe").ok
+
+
+def test_the_credential_of_a_tenants_model_is_of_its_own_namespace(world: World) -> None:
+    """The reference has no namespace: one that is given is dropped, so that nobody names another's Secret."""
+    reference = {"name": "upstream", "key": "apiKey", "namespace": names.NAMESPACE_MODELS}
+    external = {"baseURL": "https://llm.example/v1", "auth": {"secretRef": reference}}
+    item = manifest("ModelDeployment", "x", "tenant-acme", spec={"engine": {"type": "External"}, "external": external})
+    answer = world.alice.create(item, dry=True)
+    assert answer.ok, answer.body
+    assert answer.body["spec"]["external"]["auth"]["secretRef"] == {"name": "upstream", "key": "apiKey"}
 
 
 def test_a_tenants_namespace_can_be_deleted_with_everything_managed_in_it(world: World) -> None:

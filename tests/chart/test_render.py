@@ -11,12 +11,15 @@ from typing import Any
 
 import pytest
 import yaml
+from tests.chart.plans import PLANS
 
 from tenantplane_api.runtime import names
-from tenantplane_api.runtime.platform import Platform, parse_platform
+from tenantplane_api.runtime.platform import Allowances, Platform, allow_annotations, parse_platform
 from tenantplane_api.version import __version__
 from tenantplane_cli.cluster import PROGRAMS_DISABLED, helm_binary
 from tenantplane_cli.cluster.chart import CHART, nested
+from tenantplane_operator.tenant.containers import merge_limits
+from tenantplane_operator.tenant.quota import whole_counts, without_defaults
 
 Manifest = dict[str, Any]
 
@@ -138,15 +141,22 @@ def test_names_are_those_of_the_contract(rendered: dict[tuple[str, str], Manifes
 
 
 def test_fences_use_the_contracts_labels_and_annotations(rendered: dict[tuple[str, str], Manifest]) -> None:
-    known = {value for key, value in vars(names).items() if key.startswith(("LABEL_", "ANNOTATION_"))}
+    constants = {value for key, value in vars(names).items() if key.startswith(("LABEL_", "ANNOTATION_"))}
+    allowed = allow_annotations(PLANS["any"])
+    assert len(allowed) == len(Allowances.__struct_fields__)
+    known = constants | set(allowed)
+    read: set[str] = set()
     for (kind, name), item in rendered.items():
         if kind != "ValidatingAdmissionPolicy":
             continue
         used = set(re.findall(r"'(tenantplane\.dev/[a-z-]+)'", yaml.safe_dump(item, width=10_000).replace("''", "'")))
         assert used - {names.SECRET_TYPE_RUNTIME} <= known, name
+        read |= used & set(allowed)
         assert item["spec"]["failurePolicy"] == "Fail"
         bound = rendered["ValidatingAdmissionPolicyBinding", name]["spec"]
         assert bound == {"policyName": name, "validationActions": ["Deny"]}
+    assert read == set(allowed), "each list of a plan is read by a fence"
+    assert _of(rendered, "ValidatingAdmissionPolicy") == set(names.FENCES)
     operator = f"system:serviceaccount:{names.NAMESPACE_SYSTEM}:{names.SERVICE_ACCOUNT_OPERATOR}"
     condition = rendered["ValidatingAdmissionPolicy", "tenantplane-operator-fence"]["spec"]["matchConditions"][0]
     assert operator in condition["expression"]
@@ -196,7 +206,10 @@ def test_the_operator_has_no_right_that_would_undo_the_fence(rendered: dict[tupl
         if {"clusterroles", "clusterrolebindings", "roles"} & set(rule["resources"]):
             assert rule["verbs"] == ["bind"]
             assert rule["resourceNames"]
-        assert not any(r.startswith(("validatingadmission", "customresource", "pods")) for r in rule["resources"])
+        assert not any(r.startswith(("validatingadmission", "pods")) for r in rule["resources"])
+        if "customresourcedefinitions" in rule["resources"]:
+            assert rule["verbs"] == ["get"]
+            assert all(name.endswith(f".{names.GROUP}") for name in rule["resourceNames"])
     (bound,) = [
         item
         for (kind, name), item in rendered.items()
@@ -246,17 +259,26 @@ def test_the_data_plane_drains_keeps_documents_in_memory_and_hides_its_internal_
     assert labels.items() <= template["metadata"]["labels"].items()
 
 
-def test_a_changed_platform_file_restarts_both_programs(helm: Helm) -> None:
-    def sums(sets: dict[str, Any]) -> set[str]:
+def test_a_changed_platform_file_restarts_whom_it_must(helm: Helm) -> None:
+    """The operator takes plans over while it runs; the data plane reads the file when it starts."""
+
+    def sums(sets: dict[str, Any]) -> dict[str, str]:
         objects = helm.objects(sets)
         return {
-            objects["Deployment", name]["spec"]["template"]["metadata"]["annotations"]["checksum/platform"]
+            name.rpartition("-")[2]: objects["Deployment", name]["spec"]["template"]["metadata"]["annotations"][
+                "checksum/platform"
+            ]
             for name in _of(objects, "Deployment")
         }
 
-    (before,) = sums({})
-    (after,) = sums({"platform.operator.workers": 8})
-    assert before != after
+    def restarted(sets: dict[str, Any]) -> set[str]:
+        after = sums(sets)
+        return {program for program, before in unchanged.items() if after[program] != before}
+
+    unchanged = sums({})
+    assert restarted({}) == set()
+    assert restarted({"platform.operator.workers": 8}) == {"operator", "dataplane"}
+    assert restarted({"platform.operator.plans.default.description": "Another."}) == {"dataplane"}
 
 
 def test_toggles(helm: Helm) -> None:
@@ -265,6 +287,21 @@ def test_toggles(helm: Helm) -> None:
     assert len(_of(objects, "ServiceAccount")) == 3
     assert not _of(helm.objects({"models.extractive.create": False}), "ModelDeployment")
     assert not _of(helm.objects({"networkPolicies.enabled": False}), "NetworkPolicy")
+
+
+# What kubectl-mtb wants every tenant's namespace to be bounded in.
+MTB_COUNTS = {
+    *(f"{part}.{resource}" for part in ("requests", "limits") for resource in ("cpu", "memory", "ephemeral-storage")),
+    "pods",
+    "services",
+    "services.loadbalancers",
+    "services.nodeports",
+    "persistentvolumeclaims",
+    "replicationcontrollers",
+    "resourcequotas",
+    "secrets",
+    "configmaps",
+}
 
 
 def test_the_platform_file_is_valid_and_a_short_tenant_chats(rendered: dict[tuple[str, str], Manifest]) -> None:
@@ -282,8 +319,12 @@ def test_the_platform_file_is_valid_and_a_short_tenant_chats(rendered: dict[tupl
     assert model["spec"] == {"engine": {"type": "Extractive"}, "sharing": {"mode": "AllTenants"}}
     assert platform.shared.namespaces.system == names.NAMESPACE_SYSTEM
     assert platform.operator.indexer.image == f"tenantplane/dataplane:{__version__}"
-    # Kubernetes learns to count a fresh kind half a minute late; until then such a quota refuses every object of it.
-    assert not [key for key in plan.quota if names.GROUP in key]
+    assert set(plan.quota) >= MTB_COUNTS | {"count/apikeys.tenantplane.dev", "count/modeldeployments.tenantplane.dev"}
+    # Nothing that is bounded is refused, or not counted, because a container does not state it.
+    limits = merge_limits(None, plan.container_limits, plan_name=name)
+    assert limits.problems == ()
+    assert without_defaults(plan.quota, limits.limits) == ""
+    assert whole_counts(plan.quota, (), plan_name=name)[1] == []
 
 
 def test_numbers_and_addresses_reach_the_platform_file_unchanged(helm: Helm) -> None:
@@ -327,7 +368,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
     ),
     "file store": ({"platform.shared.knowledge.store": "file:///srv"}, "platform.shared.knowledge.store", "file://"),
     "two data planes": ({"dataplane.replicas": 2}, "dataplane.replicas", "more than 1"),
-    "two operators": ({"operator.replicas": 2}, "operator.replicas", "more than 1"),
+    "four operators": ({"operator.replicas": 4}, "operator.replicas", "more than 3"),
     "a namespace that tenants may claim": (
         {"platform.shared.namespaces.jobs": "jobs"},
         "platform.shared.namespaces",
@@ -388,3 +429,22 @@ def test_the_readme_documents_every_value() -> None:
     for top in ("crds", "namespaces", "access", "fence", "networkPolicies", "jobs", "operator", "dataplane"):
         for key in values[top]:
             assert any(entry == f"{top}.{key}" or entry.startswith(f"{top}.{key}.") for entry in table), f"{top}.{key}"
+
+
+def test_several_operators_share_a_lease_and_are_kept_apart(helm: Helm) -> None:
+    where = f"tenantplane-system/{names.LEASE_NAME}"
+    one, three = helm.objects(), helm.objects({"operator.replicas": 3})
+    assert ("PodDisruptionBudget", where) not in one
+    budget = three["PodDisruptionBudget", where]["spec"]
+    deployment = three["Deployment", where]["spec"]
+    assert budget["maxUnavailable"] == 1
+    assert budget["selector"] == deployment["selector"]
+    assert deployment["replicas"] == 3
+    spread = deployment["template"]["spec"]["topologySpreadConstraints"]
+    assert {entry["topologyKey"] for entry in spread} == {"kubernetes.io/hostname", "topology.kubernetes.io/zone"}
+    assert {entry["whenUnsatisfiable"] for entry in spread} == {"ScheduleAnyway"}
+    rules = one["Role", f"{where}-lease"]["rules"]
+    assert [(rule.get("resourceNames"), rule["verbs"]) for rule in rules] == [
+        (None, ["create"]),
+        ([names.LEASE_NAME], ["get", "update"]),
+    ]

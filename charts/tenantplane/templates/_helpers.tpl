@@ -99,6 +99,64 @@ capabilities:
 k.matches('^([^/]*[.])?tenantplane[.]dev/')
 {{- end }}
 
+{{/* CEL: whether the requester stands behind the tenant fence: it does not hold `bypass` on `fence`. */}}
+{{- define "tenantplane.cel.fenced" -}}
+!authorizer.group('tenantplane.dev').resource('fence').check('bypass').allowed()
+{{- end }}
+
+{{/* CEL list: what the plan allows, from the annotation tenantplane.dev/allow-<.> of the tenant's Namespace. An absent
+     annotation is an empty list, and no entry is ever empty, so that an unset field matches nothing. */}}
+{{- define "tenantplane.cel.allow" -}}
+namespaceObject.metadata.?annotations[?'tenantplane.dev/allow-{{ . }}'].orValue('').split(',').filter(e, e != '')
+{{- end }}
+
+{{/* CEL text: the list `variables.<.>` for a message, cut where a message would become too long for Kubernetes. */}}
+{{- define "tenantplane.cel.shown" -}}
+(variables.{{ . }}.size() == 0 ? '(none)' : [variables.{{ . }}.join(', ')].map(t, t.size() > 1000 ? t.substring(0, 1000) + ' ...' : t)[0])
+{{- end }}
+
+{{/* CEL: whether `variables.hosts`, the plan's, allow the host `h`; the empty host is every host. */}}
+{{- define "tenantplane.cel.hostAllowed" -}}
+variables.hosts.exists(e, e == '*' || e == h || e.startsWith('*.') && h.endsWith(e.substring(1)) && h.size() > e.size() - 1)
+{{- end }}
+
+{{/* CEL: the pod spec in object `.` of any built-in workload kind; {} where there is none, as before a CREATE. */}}
+{{- define "tenantplane.cel.podSpec" -}}
+{{ . }} == null ? {} : request.resource.resource == 'pods' ? dyn({{ . }}).spec :
+dyn({{ . }}).?spec.?jobTemplate.?spec.?template.?spec.or(dyn({{ . }}).?spec.?template.?spec).or(dyn({{ . }}).?template.?spec).orValue({})
+{{- end }}
+
+{{/* CEL list of key=value: annotations, in object `.` and its pod template, that are not for tenants. */}}
+{{- define "tenantplane.cel.podAnnotations" -}}
+{{ . }} == null ? [] : [
+dyn({{ . }}).?spec.?jobTemplate.?spec.?template.?metadata.?annotations.or(dyn({{ . }}).?spec.?template.?metadata.?annotations).or(dyn({{ . }}).?template.?metadata.?annotations).or(dyn({{ . }}).?metadata.?annotations).orValue({})
+].map(m, m.filter(k, k.matches('^(k8s[.]v1[.]cni[.]cncf[.]io|v1[.]multus-cni[.]io|iam[.]amazonaws[.]com)/')).map(k, k + '=' + string(m[k])))[0]
+{{- end }}
+
+{{/* The rest of a policy `name` of the tenant fence is its own; this much they share. Takes root, name. */}}
+{{- define "tenantplane.fence.metadata" -}}
+metadata:
+  name: {{ .name }}
+  labels:
+    {{- include "tenantplane.labels" .root | nindent 4 }}
+{{- end }}
+
+{{- define "tenantplane.fence.tenants" -}}
+namespaceSelector:
+  matchExpressions:
+    - {key: tenantplane.dev/tenant, operator: Exists}
+{{- end }}
+
+{{/* The binding of a policy, which makes it act on everything that the policy matches. Takes root, name. */}}
+{{- define "tenantplane.fence.binding" -}}
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+{{ include "tenantplane.fence.metadata" . }}
+spec:
+  policyName: {{ .name }}
+  validationActions: [Deny]
+{{- end }}
+
 {{/* CEL list of the ClusterRoles that RoleBindings in tenants' namespaces may name. */}}
 {{- define "tenantplane.tenantRoles" -}}
 ['tenantplane-tenant-admin', 'tenantplane-tenant-editor', 'tenantplane-tenant-viewer', 'tenantplane-tenant-workloads', 'tenantplane-operator-namespace']
