@@ -94,7 +94,7 @@ def load(folder: Path, previous: Loaded | None = None) -> Loaded:
             continue
         for position, document in enumerate(documents):
             where = shown if len(documents) == 1 else f"{shown} (document {position + 1})"
-            _take(document, shown, where, previous, out)
+            take(document, shown, where, previous, out)
     return out
 
 
@@ -123,13 +123,22 @@ def _documents(path: Path) -> list[Any]:
         return [document for document in yaml.safe_load_all(file) if document is not None]
 
 
-def _take(document: Any, file: str, where: str, previous: Loaded, out: Loaded) -> None:
+def take(document: Any, file: str, where: str, previous: Loaded, out: Loaded) -> None:
+    """Put one YAML document into ``out``, as an object or as a problem.
+
+    Args:
+        document: what the YAML says.
+        file: the file it is from.
+        where: file and position, for people.
+        previous: the outcome of the last time, for what stays in force.
+        out: what is added to.
+    """
     if not isinstance(document, dict) or not {"apiVersion", "kind", "metadata", "spec"} & document.keys():
         out.ignored.append(f"{where}: no Kubernetes object")
         return
     if document.get("kind") == "List" and isinstance(document.get("items"), list):
         for item in document["items"]:
-            _take(item, file, where, previous, out)
+            take(item, file, where, previous, out)
         return
     key = _key(document)
     if isinstance(key, str):

@@ -18,16 +18,16 @@ from pydantic import ValidationError
 
 from tenantplane_api.crd.conditions import ConditionType, Reason
 from tenantplane_api.crd.tenantstatus import KnowledgeStatus
-from tenantplane_api.runtime import documents, keys, names
+from tenantplane_api.runtime import documents, names
 from tenantplane_api.runtime.names import ModelKey, Revision
 from tenantplane_api.runtime.platform import Platform
 from tenantplane_cli.keys import describe
+from tenantplane_cli.up.apikeys import settle_key
 from tenantplane_cli.up.load import Loaded
 from tenantplane_cli.up.state import State
 from tenantplane_operator.apikey.parse import parse_api_key
-from tenantplane_operator.apikey.secret import TenantRef, observe_secret, secret_manifest
-from tenantplane_operator.apikey.state import Action, KeyDecision
-from tenantplane_operator.apikey.state import decide as decide_key
+from tenantplane_operator.apikey.secret import TenantRef
+from tenantplane_operator.apikey.state import KeyDecision
 from tenantplane_operator.modeldeployment.document import OwnerRef
 from tenantplane_operator.modeldeployment.parse import parse_model
 from tenantplane_operator.modeldeployment.state import decide as decide_model
@@ -44,6 +44,8 @@ NOT_ENFORCED: Final = (
     "resource quota (spec.quota) and container limits (spec.containerLimits)",
     "Kubernetes access rights (spec.access)",
     "namespace and Pod Security (spec.namespace)",
+    "cloud identity (spec.identity)",
+    "what the plan lets workloads use (the plan's quota, containerLimits, workloads and allow)",
 )
 """What a standalone run cannot do, said at start and in `tenantplane status`."""
 _OF_KUBERNETES: Final = (
@@ -51,6 +53,7 @@ _OF_KUBERNETES: Final = (
     ConditionType.QUOTA_READY,
     ConditionType.NETWORK_READY,
     ConditionType.ACCESS_READY,
+    ConditionType.IDENTITY_READY,
 )
 _CREATED: Final = "2000-01-01T00:00:00Z"
 
@@ -177,13 +180,18 @@ class World:
         first = compile_tenant(tenant, platform, observed(own))
         made = [child.manifest for child in first.children if child.manifest["kind"] == names.KIND_API_KEY]
         foreign = {
-            entry["hash"]
+            digest
             for owner, kept in self._keys.items()
             if owner != tenant.tenant_id
             for entry in kept.values()
-            if entry.get("hash")
+            for digest in (entry.get("hash"), *(replaced["hash"] for replaced in entry.get("previous", [])))
+            if digest
         }
-        keyed = [self._key(_with_identity(obj), ref, foreign) for obj in [*own, *made]] if first.refusal is None else []
+        keyed = (
+            [self._key(_with_identity(obj), ref, loaded, foreign) for obj in [*own, *made]]
+            if first.refusal is None
+            else []
+        )
         self._forget_keys(
             tenant.tenant_id, {obj["metadata"]["name"] for obj in keyed}, refused=first.refusal is not None
         )
@@ -196,34 +204,16 @@ class World:
         revision = documents.revision(result.documents[name]) if name in result.documents else None
         return TenantResult(tenant, compiled, self._entry(tenant, compiled, keyed, revision, building))
 
-    def _key(self, obj: dict[str, Any], ref: TenantRef, foreign: set[str]) -> dict[str, Any]:
+    def _key(self, obj: dict[str, Any], ref: TenantRef, loaded: Loaded, foreign: set[str]) -> dict[str, Any]:
         """An APIKey with the status that it would have in a cluster; its text is made when it must be."""
-        name = obj["metadata"]["name"]
+        name, namespace = obj["metadata"]["name"], obj["metadata"]["namespace"]
+        source = parse_api_key(obj).given
+        given = None if source is None else _stored_secret(loaded, namespace, source.name)
         kept = self._keys.setdefault(ref.tenant_id, {})
-        while True:
-            record = kept.get(name, {})
-            status = {part: record[part] for part in ("hash", "keyID", "revokedAt") if record.get(part)}
-            key = parse_api_key({**obj, "status": status})
-            secret = None
-            if record.get("text"):
-                secret = secret_manifest(key, ref, text=keys.parse_key(record["text"]), base_url="")
-            decision = decide_key(
-                key,
-                tenant=ref,
-                secret=observe_secret(secret, key, ref),
-                now=datetime.now(UTC),
-                foreign_hashes=foreign,
-                published={} if not record.get("hash") else {record["hash"]: Revision("standalone")},
-            )
-            if decision.action is Action.CREATE_SECRET:
-                text = keys.generate_key()
-                kept[name] = {"text": text.text, "hash": text.digest, "keyID": text.key_id}
-                continue
-            if decision.action is Action.DELETE_SECRET or decision.status.get("revokedAt"):
-                kept[name] = {part: value for part, value in record.items() if part != "text"} | {
-                    "revokedAt": decision.status.get("revokedAt")
-                }
-            return {**obj, "status": decision.status | {"conditions": _conditions(decision)}}
+        kept[name], decision = settle_key(
+            kept.get(name, {}), obj, ref, given=given, taken=foreign, now=datetime.now(UTC)
+        )
+        return {**obj, "status": decision.status | {"conditions": _conditions(decision)}}
 
     def _forget_keys(self, tenant_id: str, wanted: set[str], *, refused: bool) -> None:
         """A key whose APIKey is gone is refused for good: the next of that name is a new one."""
@@ -294,17 +284,22 @@ def _with_identity(obj: Mapping[str, Any]) -> dict[str, Any]:
     return {**obj, "metadata": {"generation": 1, "creationTimestamp": _CREATED, **obj["metadata"]}}
 
 
-def _secret_value(loaded: Loaded, namespace: str, name: str, key: str) -> str | None:
+def _stored_secret(loaded: Loaded, namespace: str, name: str) -> dict[str, Any] | None:
+    """A Secret of the folder as the API server would have it: ``stringData`` in ``data``."""
     for found, obj in loaded.objects.items():
         if found == ("Secret", namespace, name):
-            plain = (obj.get("stringData") or {}).get(key)
-            if plain is not None:
-                return str(plain)
-            try:
-                return base64.b64decode(str((obj.get("data") or {})[key]), validate=True).decode()
-            except (KeyError, binascii.Error, UnicodeDecodeError):
-                return None
+            plain = obj.get("stringData") or {}
+            encoded = {key: base64.b64encode(str(value).encode()).decode() for key, value in plain.items()}
+            return {**obj, "data": {**(obj.get("data") or {}), **encoded}}
     return None
+
+
+def _secret_value(loaded: Loaded, namespace: str, name: str, key: str) -> str | None:
+    found = _stored_secret(loaded, namespace, name)
+    try:
+        return None if found is None else base64.b64decode(str(found["data"][key]), validate=True).decode()
+    except (KeyError, binascii.Error, UnicodeDecodeError):
+        return None
 
 
 def _conditions(decision: KeyDecision) -> list[dict[str, Any]]:

@@ -1,11 +1,22 @@
-"""From a raw APIKey object to typed values, or to a refusal that names the wrong field."""
+"""From a raw APIKey object to typed values, or to a refusal that names the wrong field.
+
+What the schema's CEL rules say is said again here: an object stored before a rule existed is not re-validated, and a
+folder of YAML never was. Guarantees that a revocation survives even a status that cannot be read otherwise.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tenantplane_api.crd.apikey import APIKeySpec, APIKeyStatus
+from tenantplane_api.crd.common import SecretKeyRef
+from tenantplane_api.crd.conditions import Reason
+from tenantplane_api.runtime import limits
+from tenantplane_api.runtime.durations import parse_duration
+from tenantplane_operator.tenant.concern import Refused, clip, failed
 from tenantplane_operator.tenant.parse import creation_time, lenient, object_metadata, validated
+
+_LASTING = ("revokedAt", "hash", "keyID")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +34,14 @@ class ParsedAPIKey:
     status: APIKeyStatus
 
     @property
+    def given(self) -> SecretKeyRef | None:
+        """Where the text comes from when somebody else made it; ``None`` for a key that we make."""
+        return self.spec.value_from.secret_key_ref if self.spec.value_from is not None else None
+
+    @property
     def secret_name(self) -> str:
-        """Name of the Secret: ``spec.secretName``, else the APIKey's own name."""
-        return self.spec.secret_name or self.name
+        """Name of the Secret: the user's, ``spec.secretName``, else the APIKey's own name."""
+        return self.given.name if self.given is not None else self.spec.secret_name or self.name
 
 
 def parse_api_key(obj: Mapping[str, Any]) -> ParsedAPIKey:
@@ -35,6 +51,10 @@ def parse_api_key(obj: Mapping[str, Any]) -> ParsedAPIKey:
         Refused: InvalidSpec; the message starts with the field's path.
     """
     meta = object_metadata(obj)
+    spec = validated(APIKeySpec, obj.get("spec"), "spec")
+    problems = _problems(spec)
+    if problems:
+        raise Refused(failed(Reason.INVALID_SPEC, clip("; ".join(problems))))
     return ParsedAPIKey(
         name=str(meta["name"]),
         namespace=str(meta.get("namespace") or ""),
@@ -43,6 +63,28 @@ def parse_api_key(obj: Mapping[str, Any]) -> ParsedAPIKey:
         created=creation_time(meta),
         deleting=bool(meta.get("deletionTimestamp")),
         annotations=dict(meta.get("annotations") or {}),
-        spec=validated(APIKeySpec, obj.get("spec"), "spec"),
-        status=lenient(APIKeyStatus, obj.get("status")),
+        spec=spec,
+        status=_status(obj.get("status")),
     )
+
+
+def _status(data: Any) -> APIKeyStatus:
+    status = lenient(APIKeyStatus, data)
+    if status.revoked_at is None and isinstance(data, Mapping) and data.get("revokedAt"):
+        status = lenient(APIKeyStatus, {name: data[name] for name in _LASTING if data.get(name)})
+    return status
+
+
+def _problems(spec: APIKeySpec) -> list[str]:
+    found = []
+    rotation = spec.rotation
+    if rotation is not None and parse_duration(rotation.grace) > parse_duration(limits.KEY_GRACE_MAX):
+        found.append(f"spec.rotation.grace: must be at most {limits.KEY_GRACE_MAX}")
+    if rotation is not None and rotation.interval is not None:
+        if parse_duration(rotation.interval) < parse_duration(limits.KEY_ROTATION_MIN):
+            found.append(f"spec.rotation.interval: must be at least {limits.KEY_ROTATION_MIN}")
+        if spec.value_from is not None:
+            found.append("spec.rotation.interval: a key from valueFrom is rotated by changing its Secret: leave it out")
+    if spec.value_from is not None and spec.secret_name is not None:
+        found.append("spec.secretName: is for generated keys: leave it out beside valueFrom")
+    return found

@@ -65,11 +65,11 @@ def ask(
     observed: ObservedSecret = OURS,
     *,
     tenant: TenantRef | None = ACME,
-    foreign: frozenset[str] = frozenset(),
+    taken: frozenset[str] = frozenset(),
     published: dict[str, Revision] | None = None,
     now: datetime = NOW,
 ) -> KeyDecision:
-    return decide(this, tenant=tenant, secret=observed, now=now, foreign_hashes=foreign, published=published or {})
+    return decide(this, tenant=tenant, secret=observed, now=now, taken=taken, published=published or {})
 
 
 def said(found: KeyDecision) -> tuple[str, str]:
@@ -169,7 +169,14 @@ STATES: list[tuple[str, ParsedAPIKey, dict[str, Any], Action, tuple[str, str]]] 
         Action.REFUSE,
         ("False", "TenantNotReady"),
     ),
-    ("in use elsewhere", key(), {"foreign": frozenset({TEXT.digest})}, Action.REFUSE, ("False", "KeyRejected")),
+    ("in use elsewhere", key(), {"taken": frozenset({TEXT.digest})}, Action.REFUSE, ("False", "KeyRejected")),
+    (
+        "Secret held by a finalizer",
+        key(status=KNOWN),
+        {"observed": ObservedSecret(SecretState.LEAVING, uid="x")},
+        Action.REFUSE,
+        ("False", "Progressing"),
+    ),
     ("expired", key(EXPIRED, KNOWN), {"published": {TEXT.digest: R1}}, Action.KEEP, ("False", "Expired")),
     ("born expired", key(EXPIRED), {"observed": ABSENT}, Action.KEEP, ("False", "Expired")),
     ("revoked", key(REVOKED, KNOWN), {}, Action.DELETE_SECRET, ("False", "Revoked")),
@@ -211,16 +218,18 @@ def test_a_deleted_secret_is_a_rotation_and_the_old_key_works_until_the_new_one_
     renewed = ask(key(status=gone.status), observe_secret(secret(OTHER), key(), ACME))
     assert renewed.status["hash"] == OTHER.digest
     assert renewed.status["secretRef"] == {"name": "web"}
+    assert [entry["hash"] for entry in renewed.status["previous"]] == [TEXT.digest]
 
 
 def test_after_an_edit_the_key_given_out_still_counts_and_the_edited_text_never_does() -> None:
     found = ask(key(status=KNOWN), EDITED)
     assert found.status["hash"] == TEXT.digest
+    assert found.requeue_after == 5.0
 
 
 def test_a_key_that_another_tenant_has_is_in_no_status() -> None:
-    assert "hash" not in ask(key(status=KNOWN), foreign=frozenset({TEXT.digest})).status
-    assert ask(key(status=KNOWN), foreign=frozenset({OTHER.digest})).status["hash"] == TEXT.digest
+    assert "hash" not in ask(key(status=KNOWN), taken=frozenset({TEXT.digest})).status
+    assert ask(key(status=KNOWN), taken=frozenset({OTHER.digest})).status["hash"] == TEXT.digest
 
 
 def test_the_published_revision_is_the_first_that_had_this_key() -> None:
@@ -247,11 +256,13 @@ def test_the_time_of_revocation_is_never_cleared_or_moved() -> None:
     assert ask(key({}, {**KNOWN, "revokedAt": first}), ABSENT, now=later).status["revokedAt"] == first
 
 
-def test_a_request_is_answered_with_the_time_that_it_names() -> None:
+def test_a_request_is_answered_with_its_own_text() -> None:
     asked = key(status=KNOWN, notes={names.ANNOTATION_REVOKE: "2026-11-01T11:59:00+00:00"})
-    assert ask(asked).status["handledRequests"] == {"revoke-requested-at": "2026-11-01T11:59:00Z"}
+    assert ask(asked).status["handledRequests"] == {"revoke-requested-at": "2026-11-01T11:59:00+00:00"}
     nonsense = key(status=KNOWN, notes={names.ANNOTATION_REVOKE: "now " * 40})
-    assert ask(nonsense).status["handledRequests"] == {"revoke-requested-at": "2026-11-01T12:00:00Z"}
+    found = ask(nonsense)
+    assert len(found.status["handledRequests"]["revoke-requested-at"]) == 64
+    assert found.status["revokedAt"] == "2026-11-01T12:00:00Z"
 
 
 def test_an_expiry_to_come_is_looked_at_in_time() -> None:
