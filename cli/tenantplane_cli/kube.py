@@ -6,18 +6,24 @@ a proxy. Does not: cache, retry, or model objects.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import contextlib
+import difflib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
 
 from tenantplane_api.runtime import names
-from tenantplane_cli.output import CliError, one_line
+from tenantplane_cli.output import CliError, clean, one_line
 
 FORBIDDEN = 403
 _TIMEOUT = 30.0
 _MERGE_PATCH = "application/merge-patch+json"
+_APPLY_PATCH = "application/apply-patch+yaml"
+_METADATA_ONLY = {"Accept": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"}
+_METADATA_LIST = {"Accept": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"}
+_CLOSE_NAMES = 3
 
 
 class KubeError(CliError):
@@ -48,32 +54,78 @@ class Kube:
         try:
             self._rest = Rest(kubeconfig, context=context, timeout=_TIMEOUT)
         except Exception as error:  # noqa: BLE001 - the library raises its own, yaml's, and OSError
+            known = _contexts(kubeconfig)
+            if context is not None and known and context not in known:
+                raise CliError(
+                    f"--context: the kubeconfig has no context {context!r}; there: {', '.join(known)}"
+                ) from None
             raise CliError(
                 f"no usable kubeconfig: {one_line(str(error))}; name one by --kubeconfig or KUBECONFIG, or the state "
                 "folder of a `tenantplane up` by --state where the command takes one"
             ) from None
         self.server = self._rest.server
 
-    def get(self, path: str, query: dict[str, str] | None = None) -> dict[str, Any]:
+    def get(
+        self, path: str, query: dict[str, str] | None = None, *, headers: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
         """One object or list."""
-        return self._call("GET", path, query=query)
+        return self._call("GET", path, query=query, headers=headers)
 
-    def items(self, path: str) -> list[dict[str, Any]]:
-        """All objects of a list, page by page."""
-        return list(self._pages(path))
+    def find(self, path: str) -> dict[str, Any] | None:
+        """One object, ``None`` when it is not there."""
+        try:
+            return self.get(path)
+        except NotFound:
+            return None
 
-    def create(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        """POST one object."""
-        return self._call("POST", path, body)
+    def metadata(self, path: str) -> dict[str, Any] | None:
+        """Metadata of one object and nothing else of it, ``None`` when it is not there."""
+        try:
+            return self._call("GET", path, headers=_METADATA_ONLY)
+        except NotFound:
+            return None
+
+    def items(self, path: str, selector: str = "") -> list[dict[str, Any]]:
+        """All objects of a list, page by page; ``selector`` is one of labels."""
+        return list(self._pages(path, selector, None))
+
+    def metadata_items(self, path: str, selector: str = "") -> list[dict[str, Any]]:
+        """Metadata of all objects of a list and nothing else of them."""
+        return list(self._pages(path, selector, _METADATA_LIST))
+
+    def create(
+        self, path: str, body: dict[str, Any], *, dry_run: bool = False, as_user: str | None = None
+    ) -> dict[str, Any]:
+        """POST one object; with ``dry_run`` everything is checked and nothing kept.
+
+        ``as_user`` impersonates somebody, for who may: only ever together with ``dry_run``.
+        """
+        headers = {"Impersonate-User": as_user} if as_user and dry_run else None
+        return self._call("POST", path, body, query={"dryRun": "All"} if dry_run else None, headers=headers)
+
+    def replace_dry(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """What a PUT of this object would come to; nothing is kept."""
+        return self._call("PUT", path, body, query={"dryRun": "All"})
+
+    def apply_dry(self, path: str, body: dict[str, Any], *, manager: str) -> dict[str, Any]:
+        """What a forced server-side apply by this field manager would come to; nothing is kept."""
+        query = {"dryRun": "All", "fieldManager": manager, "force": "true"}
+        return self._call("PATCH", path, body, query=query, content_type=_APPLY_PATCH)
+
+    def delete(self, path: str) -> None:
+        """DELETE one object; that it is gone already is as well."""
+        with contextlib.suppress(NotFound):
+            self._call("DELETE", path)
 
     def merge(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
         """JSON merge patch of one object."""
         return self._call("PATCH", path, body, content_type=_MERGE_PATCH)
 
-    def _pages(self, path: str) -> Iterator[dict[str, Any]]:
+    def _pages(self, path: str, selector: str, headers: Mapping[str, str] | None) -> Iterator[dict[str, Any]]:
         token = ""
+        fixed = {"limit": "500", **({"labelSelector": selector} if selector else {})}
         while True:
-            page = self.get(path, {"limit": "500", **({"continue": token} if token else {})})
+            page = self.get(path, {**fixed, **({"continue": token} if token else {})}, headers=headers)
             yield from page.get("items") or ()
             token = (page.get("metadata") or {}).get("continue") or ""
             if not token:
@@ -87,11 +139,14 @@ class Kube:
         *,
         query: dict[str, str] | None = None,
         content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
     ) -> dict[str, Any]:
         from urllib3.exceptions import HTTPError
 
         try:
-            status, answer = self._rest.call(method, path, body, query=query, content_type=content_type)
+            status, answer = self._rest.call(
+                method, path, body, query=query, content_type=content_type, headers=headers
+            )
         except (HTTPError, OSError) as error:
             reason = getattr(error, "reason", None) or error
             raise KubeError(
@@ -118,7 +173,7 @@ def _refusal(status: int, method: str, path: str, message: str) -> KubeError:
     if status == 401:
         return KubeError(status, "the API server does not accept your credentials: renew them or choose a --context")
     if status == FORBIDDEN:
-        return KubeError(status, f"you may not do that: {message}")
+        return KubeError(status, f"you may not do that: {message}; ask a platform admin, or choose another --context")
     if status == 404:
         if message.startswith("404 page not found") or "could not find the requested resource" in message:
             return NotFound(status, "the cluster has no CRDs of tenantplane: install the chart first")
@@ -126,6 +181,39 @@ def _refusal(status: int, method: str, path: str, message: str) -> KubeError:
     if status == 409:
         return Conflict(status, message)
     return KubeError(status, message or f"the API server answered {method} {path} with {status}")
+
+
+def _contexts(kubeconfig: Path | None) -> list[str]:
+    from kubernetes import config
+
+    try:
+        found, _ = config.list_kube_config_contexts(None if kubeconfig is None else str(kubeconfig))
+    except Exception:  # noqa: BLE001 - there is a better error to tell
+        return []
+    return sorted(clean(str(each["name"])) for each in found)
+
+
+def get_tenant(kube: Kube, name: str) -> dict[str, Any]:
+    """One Tenant.
+
+    Raises NotFound: there is none of that name; the message names those that are spelt alike.
+    """
+    try:
+        return kube.get(tenant_path(name))
+    except NotFound as error:
+        if name not in str(error):
+            raise  # not even the CRD is there
+        known = [str(item["metadata"]["name"]) for item in _all_tenants(kube)]
+    close = difflib.get_close_matches(name, known, _CLOSE_NAMES)
+    hint = f"; is it {' or '.join(close)}?" if close else "; `tenantplane status` lists all"
+    raise NotFound(404, f"there is no Tenant {name!r}" + (hint if known else ": there are no Tenants at all"))
+
+
+def _all_tenants(kube: Kube) -> list[dict[str, Any]]:
+    try:
+        return kube.metadata_items(f"/apis/{names.API_VERSION}/{names.PLURAL_TENANTS}")
+    except KubeError:
+        return []
 
 
 def tenant_path(name: str) -> str:
@@ -162,7 +250,7 @@ def find_namespace(kube: Kube, tenant: str) -> str:
     Raises NotFound when the Tenant can be looked up and does not exist.
     """
     try:
-        return namespace_of(kube.get(tenant_path(tenant)))
+        return namespace_of(get_tenant(kube, tenant))
     except KubeError as error:
         if error.status != FORBIDDEN:
             raise

@@ -14,3 +14,6 @@ KubeconfigOption = Annotated[
 ContextOption = Annotated[
     str | None, typer.Option("--context", help="Context of the kubeconfig; the current one when unset.")
 ]
+SystemNamespaceOption = Annotated[
+    str, typer.Option("--system-namespace", help="Namespace of operator and data plane: the chart's release namespace.")
+]

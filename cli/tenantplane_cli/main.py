@@ -11,9 +11,12 @@ import sys
 
 import typer
 
-from tenantplane_cli import chat, ingest, keys, new, status, version
+from tenantplane_cli import chat, ingest, keys, new, release, version
 from tenantplane_cli.demo import command as demo
-from tenantplane_cli.output import CliError, fail, note
+from tenantplane_cli.doctor import command as doctor
+from tenantplane_cli.output import CliError, OneForWrongUsage, fail, note
+from tenantplane_cli.plan import command as plan
+from tenantplane_cli.status import command as status
 from tenantplane_cli.up import command as up
 
 app = typer.Typer(
@@ -27,7 +30,10 @@ app = typer.Typer(
 app.command("new")(new.command)
 app.command("up")(up.command)
 app.command("demo")(demo.command)
+app.command("plan", cls=OneForWrongUsage)(plan.command)
 app.command("status")(status.command)
+app.command("doctor", cls=OneForWrongUsage)(doctor.command)
+app.command("release")(release.command)
 app.add_typer(keys.app, name="keys")
 app.command("ingest")(ingest.command)
 app.command("chat")(chat.command)
@@ -35,7 +41,7 @@ app.command("version")(version.command)
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    """Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted; 2 of `plan` and `doctor` is their own."""
     try:
         app()
     except CliError as error:

@@ -44,6 +44,7 @@ EXAMPLES: Final[dict[str, Any]] = {
     "network.egress.cidrs": ["203.0.113.0/24"],
     "network.egress.namespaces": ["shared-services"],
     "network.ingress.namespaces": ["ingress-nginx"],
+    "identity.aws.roleARN": "arn:aws:iam::111122223333:role/tenants/example-7k3m9x2p",
     "models": [{"alias": "default", "ref": {"name": "extractive", "namespace": "tenantplane-models"}}],
     "limits.requests.perMinute": 600,
     "limits.concurrency": 32,

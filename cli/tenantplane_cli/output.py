@@ -14,6 +14,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperCommand
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +34,19 @@ class UsageError(CliError):
     """Raise when the command line itself is wrong. Exit code 2."""
 
     code = EXIT_USAGE
+
+
+class OneForWrongUsage(TyperCommand):
+    """A command of which 2 is an answer: a wrong command line is 1, so that no script takes it for one."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Parse the command line."""
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except Exception as error:
+            if getattr(error, "exit_code", None) == EXIT_USAGE:
+                error.exit_code = EXIT_FAILED  # type: ignore[attr-defined]
+            raise
 
 
 class Format(StrEnum):

@@ -7,6 +7,7 @@ Does not: retry, watch, or model objects.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -44,6 +45,7 @@ class Rest:
         *,
         query: dict[str, str] | None = None,
         content_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
     ) -> tuple[int, dict[str, Any]]:
         """Status and decoded answer; text that is not JSON comes as `{"message": text}`.
 
@@ -53,7 +55,7 @@ class Rest:
             method,
             path,
             query_params=list((query or {}).items()),
-            header_params={"Accept": "application/json", "Content-Type": content_type},
+            header_params={"Accept": "application/json", "Content-Type": content_type, **(headers or {})},
             body=body,
             auth_settings=["BearerToken"],
         )

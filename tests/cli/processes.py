@@ -13,7 +13,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from typer.testing import CliRunner
+
 from tenantplane_cli.cluster.process import end, spawn
+from tenantplane_cli.main import app
+from tenantplane_cli.output import CliError
 
 TENANTPLANE = Path(sys.executable).with_name("tenantplane")
 DEADLINE = 60.0
@@ -38,6 +42,20 @@ def tenantplane(
         timeout=timeout,
         check=False,
     )
+
+
+def here(*arguments: str | Path, home: Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run the command to its end within this process, which saves seconds of imports; it fails as by `main`."""
+    unset = {name: None for name in os.environ if name.startswith(("TENANTPLANE_STATE", "KUBECONFIG"))}
+    env = {**unset, "HOME": str(home), "XDG_STATE_HOME": str(home / "state")}
+    words = [str(argument) for argument in arguments]
+    done = CliRunner().invoke(app, words, env=env, input=stdin)
+    if isinstance(done.exception, CliError):
+        error = done.exception
+        return subprocess.CompletedProcess(words, error.code, done.stdout, f"{done.stderr}error: {error}\n")
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return subprocess.CompletedProcess(words, done.exit_code, done.stdout, done.stderr)
 
 
 class Running:

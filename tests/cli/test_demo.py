@@ -196,7 +196,7 @@ def test_a_key_from_create_to_revoke(stay: Stay) -> None:
     again = tenantplane("keys", "create", "ci", "--tenant", "acme", env=stay.env)
     assert again.returncode == 1
     assert "already" in again.stderr
-    done = tenantplane("keys", "revoke", "ci", "--tenant", "acme", env=stay.env)
+    done = tenantplane("keys", "revoke", "ci", "--tenant", "acme", "--yes", env=stay.env)
     assert done.returncode == 0, done.stderr
     until(lambda: stay.code(key) == "invalid_api_key", lambda: str(stay.code(key)))
     assert stay.code(stay.keys["acme"]) is None
@@ -217,7 +217,7 @@ def test_a_tenants_own_admin_needs_no_right_on_tenants_and_has_none_elsewhere(st
         ["keys", "list", "-t", "acme"],
         ["keys", "get", "mine", "-t", "acme", "--show"],
         ["chat", "What is the standard handling fee?", "-t", "acme", "--key-name", "mine"],
-        ["keys", "revoke", "mine", "-t", "acme"],
+        ["keys", "revoke", "mine", "-t", "acme", "--yes"],
     ):
         done = tenantplane(*arguments, env=own)
         assert done.returncode == 0, (arguments, done.stderr)
@@ -227,7 +227,7 @@ def test_a_tenants_own_admin_needs_no_right_on_tenants_and_has_none_elsewhere(st
         ["keys", "create", "mine", "-t", "borealis"],
         ["keys", "list", "-t", "borealis"],
         ["keys", "get", "default", "-t", "borealis", "--show"],
-        ["keys", "revoke", "default", "-t", "borealis"],
+        ["keys", "revoke", "default", "-t", "borealis", "--yes"],
         ["chat", "hi", "-t", "borealis"],
         ["ingest", ".", "-t", "acme", "-i", "handbook"],
     ):

@@ -133,11 +133,15 @@ def test_a_suspended_tenant_says_so_and_is_refused(folder: Path, state: State) -
 
 
 def test_what_is_not_enforced_is_said(folder: Path, state: State) -> None:
-    tenant(folder, "a", ", quota: {pods: 1}")
+    role = "arn:aws:iam::123456789012:role/a"
+    (folder / "platform.yaml").write_text(f"operator: {{aws: {{allowedRoleARNs: ['{role}']}}}}\n")
+    tenant(folder, "a", f", quota: {{pods: 1}}, identity: {{aws: {{roleARN: '{role}'}}}}")
     entry = compile_folder(folder, state).tenants["a"].entry
     assert any("quota" in line for line in entry["notEnforced"])
-    quota = next(item for item in entry["conditions"] if item["type"] == "QuotaReady")
-    assert quota["message"] == "not enforced without Kubernetes"
+    assert any("spec.identity" in line for line in entry["notEnforced"])
+    told = {item["type"]: item["message"] for item in entry["conditions"]}
+    for kind in ("QuotaReady", "IdentityReady", "NetworkReady"):
+        assert told[kind] == "not enforced without Kubernetes"
 
 
 def test_upstream_keys_come_from_secrets_of_the_models_namespace(folder: Path, state: State) -> None:
