@@ -8,7 +8,8 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 ARGS ?=
 
-.PHONY: help setup controlplane demo test test-slow lint fmt crds schema reference clean bench-retrieval
+.PHONY: help setup controlplane demo test test-slow lint fmt crds schema reference clean bench-retrieval bench-operator
+.PHONY: bench-kills
 
 help: ## Show the targets
 	@grep -hE '^[a-z][a-z-]*:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
@@ -56,3 +57,9 @@ clean: ## Remove the virtual environment and caches of this checkout
 
 bench-retrieval: setup ## Index build and query times on a folder of real documents (DOCS, QUESTIONS, ROUNDS)
 	@$(BIN)/python bench/retrieval.py
+
+bench-operator: controlplane ## Many Tenants at once beside a bare client (TENANTS, ROUNDS, WORKERS, IDLE, OUTLOOK, PROFILE)
+	@$(BIN)/python -m bench.operator_bench
+
+bench-kills: controlplane ## SIGKILLs during bursts: time until all is as it must be (KILLS, BURST, SEED)
+	@$(BIN)/python -m bench.kills
