@@ -1,7 +1,8 @@
 """``tenantplane-operator run``: the operator as a program.
 
 Exit codes: 0 stopped by a signal; 2 wrong invocation, Platform file or kubeconfig; 3 the operator's fence is not in
-force; 1 anything else, after which a restart is the right answer.
+force; 4 another operator leads, so this one starts anew as its follower; 1 anything else, after which a restart is the
+right answer.
 """
 
 import argparse
@@ -28,6 +29,7 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_UNFENCED: Final = 3
+EXIT_LOST: Final = 4
 
 _STEADY_SECONDS: Final = 60.0
 _FAILURES_MAX: Final = 10
@@ -46,7 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
     async def run() -> int:
-        return await serve(OperatorApp(platform, connection, probe_port=options.probe_port))
+        return await serve(
+            OperatorApp(platform, connection, probe_port=options.probe_port, platform_path=options.platform)
+        )
 
     return asyncio.run(run())
 
@@ -82,7 +86,7 @@ async def serve(app: OperatorApp) -> int:
         return EXIT_UNFENCED
     code = await _watch(app, stop, stopping)
     await app.stop()
-    return code
+    return EXIT_LOST if app.lost else code
 
 
 async def _watch(app: OperatorApp, stop: asyncio.Event, stopping: asyncio.Future[Any]) -> int:
@@ -101,6 +105,10 @@ async def _watch(app: OperatorApp, stop: asyncio.Event, stopping: asyncio.Future
             if failures > _FAILURES_MAX:
                 return EXIT_FAILED
             await asyncio.wait({stopping, broken}, timeout=min(15.0, 0.5 * 2.0**failures))
+            # kopf never watches a kind that is not served when it starts.
+            served: asyncio.Future[Any] = asyncio.ensure_future(app.wait_until_served())
+            await asyncio.wait({stopping, broken, served}, return_when=asyncio.FIRST_COMPLETED)
+            served.cancel()
     finally:
         broken.cancel()
         stopping.cancel()
@@ -130,7 +138,7 @@ async def _watch_once(
     await asyncio.wait({watching, stopping, broken}, return_when=asyncio.FIRST_COMPLETED)
     if stop.is_set():
         logger.info("stopping")
-        await app.queue.drain(10.0)
+        await app.drain()
     if watching.done() and not watching.cancelled():
         logger.warning("watching ended and begins anew", exc_info=watching.exception())
     end.set()

@@ -1,8 +1,9 @@
 """A thin Kubernetes client over one shared connection pool.
 
 Guarantees: server-side apply and status writes name a field manager, every request has a deadline, every failure is
-one of ``errors``, no body is ever logged. Counts requests by verb, so that tests and metrics can say what a reconcile
-costs. Does not retry, cache or watch: the queue, the cache and kopf do.
+one of ``errors``, no body is ever logged, and nothing is written that ``guard`` does not allow. Counts requests by
+verb, so that tests and metrics can say what a reconcile costs. Does not retry, cache or watch: the queue, the cache and
+kopf do.
 """
 
 import asyncio
@@ -15,20 +16,24 @@ import aiohttp
 import msgspec
 
 from tenantplane_operator.runtime.errors import ApiError, Gone, Unavailable, from_response
+from tenantplane_operator.runtime.guard import Check, GuardedConnector, guarded
 from tenantplane_operator.runtime.kubeconfig import Connection, KubeconfigError
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, key_of, resource_of
 
-POOL_LIMIT: Final = 32
-"""Sockets to the API server, kopf's watches included; without a bound every busy object opens one."""
+POOL_LIMIT: Final = 160
+"""Sockets to the API server, kopf's watches included; without a bound every busy object opens one.
+
+Some forty are used at most; the rest is room for requests that hang, which must not keep the others waiting."""
 DEADLINE: Final = 30.0
 PAGE: Final = 500
 
-Verb = Literal["get", "list", "apply", "create", "delete", "status", "patch", "replace"]
+Verb = Literal["get", "list", "apply", "create", "delete", "status", "patch", "replace", "lease"]
 
 _APPLY: Final = "application/apply-patch+yaml"
 _MERGE: Final = "application/merge-patch+json"
 _JSON: Final = "application/json"
 _METADATA_LIST: Final = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+_NO_TIMEOUT: Final = aiohttp.ClientTimeout(total=None, sock_connect=10.0)
 _METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 
 
@@ -40,9 +45,20 @@ class KubeApi:
         self._limit = limit
         self._deadline = deadline
         self._session: aiohttp.ClientSession | None = None
-        self._connector: aiohttp.TCPConnector | None = None
+        self._connector: GuardedConnector | None = None
+        self._writes: set[asyncio.Timeout] = set()
+        self.guard: Check | None = None
+        """Asked before everything that changes something, the Lease itself and dry runs excepted."""
         self.requests: Counter[str] = Counter()
         self.failures: Counter[str] = Counter()
+        self.answers: Counter[tuple[str, str]] = Counter()
+        """Requests by class of answer (``2xx``, ``409``…, ``none`` without one) and verb."""
+
+    def sibling(self, *, limit: int) -> "KubeApi":
+        """Another client with a small pool of its own and without a guard; requests are counted together."""
+        other = KubeApi(self._connection, limit=limit, deadline=self._deadline)
+        other.requests, other.failures, other.answers = self.requests, self.failures, self.answers
+        return other
 
     @property
     def server(self) -> str:
@@ -56,11 +72,14 @@ class KubeApi:
             self._session = self.new_session()
         return self._session
 
-    def new_session(self) -> aiohttp.ClientSession:
-        """Another session over the same bounded pool, for somebody who closes sessions as they please, such as kopf."""
+    def new_session(self, *middlewares: aiohttp.ClientMiddlewareType) -> aiohttp.ClientSession:
+        """Another session over the same bounded pool, for somebody who closes sessions as they please, such as kopf.
+
+        Only for reading: the guard is asked in ``request`` alone.
+        """
         connection = self._connection
         if self._connector is None:
-            self._connector = aiohttp.TCPConnector(limit=self._limit, ssl=connection.tls or False)
+            self._connector = GuardedConnector(limit=self._limit, ssl=connection.tls or False)
 
         async def authorise(
             request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
@@ -69,12 +88,15 @@ class KubeApi:
             token = connection.token()
             if token:
                 request.headers["Authorization"] = f"Bearer {token}"
-            return await handler(request)
+            response = await handler(request)
+            if response.status == 401:
+                connection.refused()
+            return response
 
         return aiohttp.ClientSession(
             connector=self._connector,
             connector_owner=False,
-            middlewares=(authorise,),
+            middlewares=(*middlewares, authorise),
             headers={"User-Agent": "tenantplane-operator"},
         )
 
@@ -108,29 +130,57 @@ class KubeApi:
         """One request; the decoded answer.
 
         Raises:
+            NotLeading: the guard does not allow it; nothing was sent.
             ApiError: as ``errors`` says; ``Unavailable`` also when the deadline passed or the connection broke.
         """
-        self.requests[verb] += 1
+        writes = method != "GET" and verb != "lease" and "dryRun" not in (params or {})
+        with guarded(self.guard if writes else None):
+            self.requests[verb] += 1
+            return await self._send(
+                verb, method, path, params, body, content_type, accept, deadline or self._deadline, writes=writes
+            )
+
+    async def _send(
+        self,
+        verb: str,
+        method: str,
+        path: str,
+        params: Mapping[str, str] | None,
+        body: Manifest | None,
+        content_type: str,
+        accept: str,
+        deadline: float,
+        *,
+        writes: bool,
+    ) -> Any:
         headers = {"Accept": accept}
         data = None
         if body is not None:
             headers["Content-Type"] = content_type
             data = msgspec.json.encode(body)
+        scope = asyncio.timeout(deadline)
         try:
-            async with self.session.request(
-                method,
-                self._connection.server + path,
-                params=params,
-                data=data,
-                headers=headers,
-                timeout=aiohttp.ClientTimeout(total=deadline or self._deadline),
-                allow_redirects=False,
-            ) as response:
-                raw = await response.read()
-                status, retry_after = response.status, response.headers.get("Retry-After")
+            async with scope:
+                if writes:
+                    self._writes.add(scope)
+                async with self.session.request(
+                    method,
+                    self._connection.server + path,
+                    params=params,
+                    data=data,
+                    headers=headers,
+                    timeout=_NO_TIMEOUT,
+                    allow_redirects=False,
+                ) as response:
+                    raw = await response.read()
+                    status, retry_after = response.status, response.headers.get("Retry-After")
         except (aiohttp.ClientError, TimeoutError, OSError, KubeconfigError) as error:
             self.failures[verb] += 1
+            self.answers["none", verb] += 1
             raise Unavailable(f"the API server cannot be reached: {type(error).__name__}") from None
+        finally:
+            self._writes.discard(scope)
+        self.answers[str(status) if status >= 400 else f"{status // 100}xx", verb] += 1
         try:
             answer = msgspec.json.decode(raw)
         except msgspec.DecodeError:
@@ -139,6 +189,13 @@ class KubeApi:
             self.failures[verb] += 1
             raise from_response(status if status >= 400 else 502, answer, retry_after)
         return answer
+
+    def stop_writes(self) -> None:
+        """Break off every request that changes something; each ends as ``Unavailable``."""
+        now = asyncio.get_running_loop().time()
+        for scope in list(self._writes):
+            if not scope.expired():
+                scope.reschedule(now)
 
     async def get(self, key: ObjectKey) -> Manifest:
         """Read one object."""

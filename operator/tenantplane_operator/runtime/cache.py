@@ -5,8 +5,10 @@ come back by a late event, and that a failed or missing list removes nothing. Do
 reconcile that must be sure asks the API server, and every write has its precondition there.
 """
 
+import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, key_of, labels_of, uid_of
@@ -31,6 +33,15 @@ def _older(candidate: Manifest, known: Manifest) -> bool:
     return new is not None and old is not None and new < old
 
 
+@dataclass(slots=True)
+class _Flight:
+    """A write under way: what was known before something was seen, and the version that the write answered."""
+
+    before: Manifest | None = None
+    seen: bool = False
+    answer: int | None = None
+
+
 class Cache:
     """Objects by key, and by the value of one label.
 
@@ -50,6 +61,7 @@ class Cache:
         self._by_kind: dict[str, dict[ObjectKey, None]] = {}
         self._by_place: dict[tuple[str, str], set[ObjectKey]] = {}
         self._deleted: OrderedDict[str, int] = OrderedDict()
+        self._under_way: dict[ObjectKey, _Flight] = {}
         self.synced: set[str] = set()
         """Kinds of which a complete list was seen since the start."""
 
@@ -94,9 +106,36 @@ class Cache:
         label = labels_of(obj).get(self._index_label)
         if label is not None:
             self._by_label.setdefault(label, set()).add(key)
-        if notify and not unchanged and self._on_change is not None:
+        flight = self._under_way.get(key)
+        if flight is not None:
+            if notify and not unchanged:
+                flight.before, flight.seen = (flight.before if flight.seen else known), True
+            elif not notify:
+                flight.answer = _version(obj)
+        elif notify and not unchanged and self._on_change is not None:
             self._on_change(key, known, obj)
         return True
+
+    @contextlib.contextmanager
+    def writing(self, key: ObjectKey) -> Iterator[None]:
+        """While a write of ours is under way: what is seen of the object is told when it ended.
+
+        A watch often sees a write before its answer is here. When what was seen last is what the write answered (put
+        in with ``notify`` False), it is no news and is not told at all; anything else is, a failed write's included.
+        That it went is told at once.
+        """
+        if key in self._under_way:
+            yield
+            return
+        flight = self._under_way[key] = _Flight()
+        try:
+            yield
+        finally:
+            del self._under_way[key]
+            now = self._objects.get(key)
+            ours = now is not None and flight.answer is not None and _version(now) == flight.answer
+            if flight.seen and not ours and self._on_change is not None:
+                self._on_change(key, flight.before, now)
 
     def remove(self, key: ObjectKey, last: Manifest | None = None) -> bool:
         """Take in that an object is gone, or no longer matches what is watched.
@@ -117,6 +156,10 @@ class Cache:
         place.discard(key)
         if not place:
             del self._by_place[key.kind, key.namespace]
+        flight = self._under_way.get(key)
+        if flight is not None:
+            # That something went is told at once; what comes after it began from nothing.
+            flight.before, flight.seen = None, False
         if self._on_change is not None:
             self._on_change(key, known, None)
         return True
@@ -135,6 +178,10 @@ class Cache:
         for item in items:
             seen.add(key_of(item))
             self.put(item)
+        return self.drop_missing(kind, seen, before=before)
+
+    def drop_missing(self, kind: str, seen: Collection[ObjectKey], *, before: frozenset[str]) -> list[ObjectKey]:
+        """The second half of ``replace_all``, for a caller that took the items in by itself, piece by piece."""
         gone = [
             key for key in list(self._by_kind.get(kind, ())) if key not in seen and uid_of(self._objects[key]) in before
         ]

@@ -83,6 +83,10 @@ class Unavailable(ApiError):  # noqa: N818
     """No answer in time, a broken connection, or a 5xx: nothing is known about what happened."""
 
 
+class NotLeading(Unavailable):
+    """Nothing was sent: this operator does not hold the Lease, or cannot be sure of it."""
+
+
 _BY_STATUS: Mapping[int, type[ApiError]] = {
     401: Unauthorized,
     403: Forbidden,

@@ -157,11 +157,21 @@ class EventRecorder:
                 logger.debug("an event was not written: %s", error.message)
             finally:
                 self._pending.discard(same)
+                self._queue.task_done()
 
     async def _flush_series(self) -> None:
         while True:
             await asyncio.sleep(FLUSH_SECONDS)
             await self.flush()
+
+    async def finish(self, seconds: float) -> None:
+        """Write what is due before the end, for at most ``seconds``; ``run`` must still run."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._queue.join()
+                await self.flush()
+        except TimeoutError:
+            logger.warning("some events were not written before the end")
 
     async def flush(self) -> None:
         """Write the counts of series that grew since the last time, and forget old series."""

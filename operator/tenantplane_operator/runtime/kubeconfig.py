@@ -34,6 +34,11 @@ class Connection:
     tls: ssl.SSLContext | None
     token: Callable[[], str | None]
 
+    def refused(self) -> None:
+        """Have a token that lies in a file read again at the next request."""
+        if isinstance(self.token, FileToken):
+            self.token.expire()
+
 
 class FileToken:
     """A bearer token in a file, read again once a minute; keeps the last one when a read fails."""
@@ -54,6 +59,10 @@ class FileToken:
                     raise KubeconfigError(f"{self._path}: the token cannot be read") from None
             self._read_at = self._clock()
         return self._value
+
+    def expire(self) -> None:
+        """The token was refused: read the file again, which may hold a newer one."""
+        self._read_at = float("-inf")
 
 
 def connect(kubeconfig: Path | None = None) -> Connection:

@@ -1,16 +1,20 @@
 """Liveness, readiness and metrics of the operator, on a port of its own.
 
-``/healthz`` fails only when a restart would help: the loop answers, but waiting work has not moved for a long time.
-``/readyz`` fails until every watched kind was listed once, and while the last complete list is far too old. kopf's own
-probe says only that its HTTP task runs, which is true in every outage that matters.
+``/healthz`` fails only when a restart would help: the loop answers, but waiting work has not moved for a long time. An
+event loop that is blocked does not answer at all, which the kubelet takes as a failure.
+``/readyz`` fails until every watched kind was listed once, while waiting work does not move, and while the last
+complete list is far too old. An operator that waits for its turn to lead is ready, or no rolling update would end.
+kopf's own probe says only that its HTTP task runs, which is true in every outage that matters.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
 
 STUCK_SECONDS = 300.0
+UNREADY_SECONDS = 150.0
+"""More than the deadline of a reconcile, within which something always ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +35,7 @@ class Health:
     def ready(self) -> bool:
         """True when what is known is complete and not far too old."""
         fresh = self.since_resync is not None and self.since_resync < 3 * self.resync_seconds + 60
-        return self.synced and self.alive and fresh
+        return self.synced and self.stalled_for < UNREADY_SECONDS and fresh
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +46,8 @@ class Metric:
     kind: str
     help: str
     samples: tuple[tuple[tuple[tuple[str, str], ...], float], ...]
+    suffixes: tuple[str, ...] = ()
+    """What each sample's name ends with, where that differs (histograms)."""
 
 
 def gauge(name: str, text: str, value: float) -> Metric:
@@ -59,15 +65,40 @@ def counters(name: str, text: str, label: str, values: Iterable[tuple[str, float
     return Metric(name, "counter", text, tuple((((label, key),), value) for key, value in sorted(values)))
 
 
+def labelled(
+    name: str, kind: str, text: str, labels: tuple[str, ...], values: Iterable[tuple[tuple[str, ...], float]]
+) -> Metric:
+    """A gauge or counter with several labels; ``values`` are the labels' values in the same order, and the value."""
+    samples = tuple((tuple(zip(labels, key, strict=True)), value) for key, value in sorted(values))
+    return Metric(name, kind, text, samples)
+
+
+def histogram(
+    name: str, text: str, label: str, bounds: Sequence[float], values: Mapping[str, tuple[Sequence[int], float]]
+) -> Metric:
+    """A histogram with one label; per value of it the counts between the bounds (one more than those) and the sum."""
+    samples: list[tuple[str, tuple[tuple[str, str], ...], float]] = []
+    for key, (counts, total) in sorted(values.items()):
+        running = 0
+        for bound, count in zip((*bounds, None), counts, strict=True):
+            running += count
+            edge = "+Inf" if bound is None else f"{bound:g}"
+            samples.append(("_bucket", ((label, key), ("le", edge)), running))
+        samples += [("_sum", ((label, key),), total), ("_count", ((label, key),), running)]
+    suffixes = tuple(suffix for suffix, _, _ in samples)
+    return Metric(name, "histogram", text, tuple((labels, value) for _, labels, value in samples), suffixes)
+
+
 def render(metrics: Iterable[Metric]) -> str:
     """Prometheus text format 0.0.4."""
     lines = []
     for metric in metrics:
         lines += [f"# HELP {metric.name} {metric.help}", f"# TYPE {metric.name} {metric.kind}"]
-        for labels, value in metric.samples:
+        for number, (labels, value) in enumerate(metric.samples):
+            name = metric.name + (metric.suffixes[number] if metric.suffixes else "")
             text = ",".join(f'{key}="{_escape(item)}"' for key, item in labels)
             # 15 digits: a counter of millions must still show every step.
-            lines.append(f"{metric.name}{{{text}}} {value:.15g}" if text else f"{metric.name} {value:.15g}")
+            lines.append(f"{name}{{{text}}} {value:.15g}" if text else f"{name} {value:.15g}")
     return "\n".join(lines) + "\n"
 
 

@@ -3,19 +3,24 @@
 Semantics of client-go's workqueue: a key is worked on by one worker at a time, a key that is added while it waits is
 one piece of work, a key that is added while it is worked on runs once more afterwards. Beyond that: three priorities,
 so that a person's edit does not wait behind a resync of everything; exponential backoff with jitter per key, so that
-one broken object never slows the others; a deadline per reconcile, so that a hanging one cannot keep its worker.
+one broken object never slows the others; a deadline per reconcile, so that a hanging one ends; a slow one lends its
+worker's place to others, and of those that were slow the last time only few run at once, so that even as many hanging
+ones as there are workers delay nobody else.
 
 Does not survive the process: whoever restarts adds everything again.
 """
 
 import asyncio
+import bisect
 import logging
 import random
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, Generic, TypeVar
+
+from tenantplane_operator.runtime.permits import Permit, Places
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +71,28 @@ class Backoff:
 
 STARVED: Final = 30.0
 """Seconds after which waiting work goes first whatever its priority."""
+SLOW: Final = 5.0
+"""Seconds after which a reconcile counts as slow: its place is lent on, and its key waits apart the next time."""
+BUCKETS: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+"""Upper bounds of the histogram of durations, in seconds."""
+
+
+@dataclass(slots=True)
+class Durations:
+    """A histogram: how many took at most ``BUCKETS[i]`` seconds and more than the one before; the last is the rest."""
+
+    counts: list[int]
+    seconds: float = 0.0
+
+    @classmethod
+    def empty(cls) -> "Durations":
+        """Nothing seen."""
+        return cls([0] * (len(BUCKETS) + 1))
+
+    def see(self, seconds: float) -> None:
+        """Count one."""
+        self.counts[bisect.bisect_left(BUCKETS, seconds)] += 1
+        self.seconds += seconds
 
 
 class WorkQueue(Generic[K]):
@@ -79,15 +106,27 @@ class WorkQueue(Generic[K]):
         deadline: float = 120.0,
         backoff: Backoff = Backoff(),
         draw: Callable[[], float] = random.random,
+        kind_of: Callable[[K], str] = lambda _: "",
+        slow: float = SLOW,
     ) -> None:
+        """Take what to do; ``kind_of`` names a key's kind for the counts."""
         self._reconcile = reconcile
-        self._workers = workers
+        self._places = Places(workers, overflow=workers, slow=slow)
+        self._slow_after = slow
+        self._slow_limit = max(1, workers // 2)
+        self._slow: set[K] = set()
+        """Keys whose last reconcile was slow."""
+        self._kind_of = kind_of
         self._deadline = deadline
         self._backoff = backoff
         self._draw = draw
-        self._ready: dict[Priority, OrderedDict[K, float]] = {priority: OrderedDict() for priority in Priority}
+        # Per priority those that are quick, and those that are not.
+        self._ready: dict[tuple[Priority, bool], OrderedDict[K, float]] = {
+            (priority, slow): OrderedDict() for priority in Priority for slow in (False, True)
+        }
         self._dirty: dict[K, Priority] = {}
-        self._processing: set[K] = set()
+        self._processing: dict[K, bool] = {}
+        """Keys that are worked on, and whether they were taken as slow ones."""
         self._timers: dict[K, tuple[asyncio.TimerHandle, Priority]] = {}
         self._failures: dict[K, int] = {}
         self._wakeup = asyncio.Event()
@@ -96,15 +135,39 @@ class WorkQueue(Generic[K]):
         self._rest = asyncio.Event()
         self._closed = False
         self._progress_at: float | None = None
-        self.outcomes: Counter[str] = Counter()
-        self.seconds = 0.0
+        self.results: Counter[tuple[str, str]] = Counter()
+        """Reconciles by kind and outcome."""
+        self.durations: dict[str, Durations] = defaultdict(Durations.empty)
+        """By kind."""
 
     # What others ask.
+
+    @property
+    def outcomes(self) -> Counter[str]:
+        """Reconciles by outcome."""
+        out: Counter[str] = Counter()
+        for (_, outcome), count in self.results.items():
+            out[outcome] += count
+        return out
 
     @property
     def depth(self) -> int:
         """Keys that wait for a worker."""
         return len(self._dirty)
+
+    def waiting(self, priority: Priority) -> int:
+        """Keys of one priority that wait for a worker."""
+        return len(self._ready[priority, False]) + len(self._ready[priority, True])
+
+    @property
+    def slow(self) -> int:
+        """Keys whose last reconcile was slow."""
+        return len(self._slow)
+
+    @property
+    def idle_for(self) -> float | None:
+        """Seconds since the last finished reconcile, ``None`` when none finished yet."""
+        return None if self._progress_at is None else asyncio.get_running_loop().time() - self._progress_at
 
     @property
     def delayed(self) -> int:
@@ -151,8 +214,8 @@ class WorkQueue(Generic[K]):
             return
         since = asyncio.get_running_loop().time()
         if known is not None:
-            since = self._ready[known].pop(key, since)
-        self._ready[priority][key] = since
+            since = self._ready[known, key in self._slow].pop(key, since)
+        self._ready[priority, key in self._slow][key] = since
         self._wakeup.set()
 
     def add_after(self, key: K, seconds: float, priority: Priority = Priority.FRESH) -> None:
@@ -181,18 +244,8 @@ class WorkQueue(Generic[K]):
         if pending is not None:
             pending[0].cancel()
 
-    async def run(self) -> None:
-        """Work until cancelled. Cancelling stops reconciles in the middle; ``drain`` first for a graceful end."""
-        async with asyncio.TaskGroup() as group:
-            for number in range(self._workers):
-                group.create_task(self._work(), name=f"worker-{number}")
-
-    async def join(self) -> None:
-        """Wait until nothing waits for a worker and none works; delayed keys do not count."""
-        await self._idle.wait()
-
-    async def drain(self, seconds: float) -> bool:
-        """Take no more work and let what is in flight finish; False when ``seconds`` were not enough."""
+    def close(self) -> None:
+        """Drop everything that waits, and ignore whatever is added until ``open``."""
         self._closed = True
         for timer, _ in self._timers.values():
             timer.cancel()
@@ -200,6 +253,31 @@ class WorkQueue(Generic[K]):
         for lane in self._ready.values():
             lane.clear()
         self._dirty = {}
+        if not self._processing:
+            self._idle.set()
+
+    def open(self) -> None:
+        """Take work again; whoever closed it adds what is to be looked at."""
+        self._closed = False
+        self._rest.clear()
+
+    async def run(self) -> None:
+        """Work until cancelled. Cancelling stops reconciles in the middle; ``drain`` first for a graceful end."""
+        async with asyncio.TaskGroup() as group:
+            while True:
+                permit = await self._places.acquire()
+                while (taken := self._take()) is None:
+                    self._wakeup.clear()
+                    await self._wakeup.wait()
+                group.create_task(self._work(*taken, permit), name=f"reconcile {taken[0]}")
+
+    async def join(self) -> None:
+        """Wait until nothing waits for a worker and none works; delayed keys do not count."""
+        await self._idle.wait()
+
+    async def drain(self, seconds: float) -> bool:
+        """Take no more work and let what is in flight finish; False when ``seconds`` were not enough."""
+        self.close()
         if self._processing:
             try:
                 async with asyncio.timeout(seconds):
@@ -212,39 +290,42 @@ class WorkQueue(Generic[K]):
 
     def _take(self) -> tuple[K, Priority] | None:
         now = asyncio.get_running_loop().time()
-        lanes = [(priority, lane) for priority, lane in self._ready.items() if lane]
+        slow_too = self._places.lent + sum(self._processing.values()) < self._slow_limit
+        lanes = [(priority, slow) for (priority, slow), lane in self._ready.items() if lane and (slow_too or not slow)]
         if not lanes:
             return None
-        starved = [(next(iter(lane.values())), priority) for priority, lane in lanes]
-        oldest, priority = min(starved)
+        oldest, first = min((next(iter(self._ready[lane].values())), lane) for lane in lanes)
         if now - oldest < STARVED:
-            priority = lanes[0][0]
-        key, _ = self._ready[priority].popitem(last=False)
+            first = min(lanes)
+        key, _ = self._ready[first].popitem(last=False)
         del self._dirty[key]
-        self._processing.add(key)
-        return key, priority
+        self._processing[key] = first[1]
+        return key, first[0]
 
-    async def _work(self) -> None:
-        while True:
-            taken = self._take()
-            if taken is None:
-                self._wakeup.clear()
-                await self._wakeup.wait()
-                continue
-            key, priority = taken
-            try:
-                await self._one(key, priority)
-            finally:
-                self._finish(key)
+    async def _work(self, key: K, priority: Priority, permit: Permit) -> None:
+        started = asyncio.get_running_loop().time()
+        try:
+            # A slow key that is known as such keeps its place: those are few by themselves.
+            if not self._processing[key]:
+                permit.begin()
+            await self._one(key, priority)
+        finally:
+            permit.release()
+            self._finish(key, started)
 
-    def _finish(self, key: K) -> None:
-        self._processing.discard(key)
-        self._progress_at = asyncio.get_running_loop().time()
+    def _finish(self, key: K, started: float) -> None:
+        del self._processing[key]
+        now = self._progress_at = asyncio.get_running_loop().time()
+        if now - started > self._slow_after:
+            self._slow.add(key)
+        else:
+            self._slow.discard(key)
         if key in self._dirty:
-            self._ready[self._dirty[key]][key] = self._progress_at
-            self._wakeup.set()
+            self._ready[self._dirty[key], key in self._slow][key] = now
         elif not self._dirty and not self._processing:
             self._idle.set()
+        # Also when nothing was added: a place for a slow one may have become free.
+        self._wakeup.set()
         if self._closed and not self._processing:
             self._rest.set()
 
@@ -263,8 +344,9 @@ class WorkQueue(Generic[K]):
             # The last line of defence: one broken object must not take the others' workers along.
             logger.exception("reconcile of %s failed in a way that nobody foresaw", key)
             result, outcome = Again(), "error"
-        self.outcomes[outcome] += 1
-        self.seconds += loop.time() - started
+        kind = self._kind_of(key)
+        self.results[kind, outcome] += 1
+        self.durations[kind].see(loop.time() - started)
         if isinstance(result, Done):
             self._failures.pop(key, None)
             if result.after is not None:

@@ -70,6 +70,7 @@ RESOURCES: Final[dict[str, Resource]] = {
         Resource(_RBAC, "v1", "RoleBinding", "rolebindings"),
         Resource("batch", "v1", "Job", "jobs"),
         Resource("events.k8s.io", "v1", "Event", "events"),
+        Resource("coordination.k8s.io", "v1", "Lease", "leases"),
     )
 }
 

@@ -9,12 +9,16 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from tenantplane_operator.runtime.api import KubeApi
 from tenantplane_operator.runtime.cache import Cache
 from tenantplane_operator.runtime.errors import ApiError
+from tenantplane_operator.runtime.resources import key_of
 
 logger = logging.getLogger(__name__)
+
+_SLICE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,14 @@ class Resync:
                 self.failures += 1
                 logger.warning("listing %s failed: %s", listed.kind, error.message)
                 continue
-            gone = self._cache.replace_all(listed.kind, items, before=before)
+            seen = set()
+            for number, item in enumerate(items):
+                if number % _SLICE == _SLICE - 1:
+                    # Thousands of objects in one go would block the event loop.
+                    await asyncio.sleep(0)
+                seen.add(key_of(item))
+                self._cache.put(item)
+            gone = self._cache.drop_missing(listed.kind, seen, before=before)
             if gone:
                 logger.info("%d %s were gone without an event", len(gone), listed.kind)
         if complete:

@@ -10,6 +10,8 @@ from aiohttp import web
 
 from tenantplane_cli.cluster import Cluster
 from tenantplane_operator.runtime.api import KubeApi
+from tenantplane_operator.runtime.apply import Applier
+from tenantplane_operator.runtime.cache import Cache
 from tenantplane_operator.runtime.errors import AlreadyExists, Conflict, Gone, Invalid, NotFound, Unavailable
 from tenantplane_operator.runtime.kubeconfig import Connection, FileToken, KubeconfigError, connect, from_kubeconfig
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey
@@ -107,6 +109,27 @@ async def test_refusals_name_the_field_and_dry_runs_write_nothing(api: KubeApi) 
     assert any("pods" in cause.field for cause in refused.value.causes)
     await api.create(config_map("dry"), dry_run=True)
     assert await api.find(ObjectKey("ConfigMap", NS, "dry")) is None
+
+
+@pytest.mark.cluster
+async def test_annotations_that_open_something_are_taken_away_from_whoever_set_them(api: KubeApi) -> None:
+    key = ObjectKey("ServiceAccount", NS, "tenant")
+    wanted: Manifest = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "tenant", "namespace": NS, "annotations": {"eks.amazonaws.com/audience": "ours"}},
+    }
+    cache = Cache(index_label="tenantplane.dev/tenant")
+    applier = Applier(api, cache, manager="m")
+    assert (await applier.apply([wanted])).written == [key]
+    edit = {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/other", "somebody.example/note": "stays"}
+    cache.put(await api.merge_patch(key, {"metadata": {"annotations": edit}}, manager="other"))
+    assert (await applier.apply([wanted])).written == [key]
+    found = (await api.get(key))["metadata"]["annotations"]
+    assert "eks.amazonaws.com/role-arn" not in found
+    assert found["somebody.example/note"] == "stays"
+    assert found["eks.amazonaws.com/audience"] == "ours"
+    assert (await applier.apply([wanted])).unchanged == [key]
 
 
 @pytest.mark.cluster

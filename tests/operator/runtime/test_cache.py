@@ -1,5 +1,6 @@
 """The cache: newer wins, the dead stay dead, a list prunes only what it may."""
 
+import pytest
 from tests.operator.runtime.objects import obj
 
 from tenantplane_api.runtime import names
@@ -100,3 +101,57 @@ def test_managed_fields_are_not_kept() -> None:
     cache, _ = make()
     cache.put(obj(metadata={"managedFields": [{"manager": "x"}]}))
     assert "managedFields" not in (cache.get(KEY) or {})["metadata"]
+
+
+def test_a_write_that_the_watch_saw_before_its_answer_is_no_news() -> None:
+    cache, seen = make()
+    with cache.writing(KEY):
+        cache.put(obj(version=10))
+        cache.put(obj(version=10), notify=False)
+    assert seen == []
+    assert cache.get(KEY) is not None
+
+
+def test_an_edit_during_a_write_is_told_when_the_write_ended() -> None:
+    cache, seen = make()
+    with cache.writing(KEY):
+        cache.put(obj(version=10))
+        cache.put(obj(version=11))
+        assert seen == []
+        assert not cache.put(obj(version=10), notify=False)
+    assert seen == [(KEY, False, True)]
+    with cache.writing(KEY):
+        cache.put(obj(version=12), notify=False)
+        cache.put(obj(version=13))
+    assert seen[1:] == [(KEY, True, True)]
+
+
+def test_what_was_seen_during_a_write_that_failed_is_told() -> None:
+    cache, seen = make()
+
+    def write() -> None:
+        with cache.writing(KEY):
+            cache.put(obj(version=10))
+            raise OSError("away")
+
+    with pytest.raises(OSError, match="away"):
+        write()
+    assert seen == [(KEY, False, True)]
+
+
+def test_an_answer_that_is_news_is_told_once() -> None:
+    cache, seen = make()
+    with cache.writing(KEY), cache.writing(KEY):
+        cache.put(obj(version=10))
+        cache.put(obj(version=10))
+    assert seen == [(KEY, False, True)]
+
+
+def test_a_deletion_during_a_write_is_told_at_once() -> None:
+    cache, seen = make()
+    cache.put(obj(version=9))
+    with cache.writing(KEY):
+        cache.remove(KEY, obj(version=10))
+        assert seen[1:] == [(KEY, True, False)]
+        cache.put(obj(uid="u2", version=11), notify=False)
+    assert len(seen) == 2

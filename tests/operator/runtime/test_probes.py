@@ -11,7 +11,16 @@ import kopf
 
 from tenantplane_operator.runtime import watches
 from tenantplane_operator.runtime.logs import JsonFormatter
-from tenantplane_operator.runtime.probes import Health, Metric, ProbeServer, counters, gauge, render
+from tenantplane_operator.runtime.probes import (
+    Health,
+    Metric,
+    ProbeServer,
+    counters,
+    gauge,
+    histogram,
+    labelled,
+    render,
+)
 from tenantplane_operator.runtime.resync import Listed
 
 
@@ -27,6 +36,9 @@ def test_health_is_about_progress() -> None:
     assert not health(since=2000).ready
     assert not health(stalled=400).alive
     assert not health(stalled=400).ready
+    # Out of the way before it is restarted.
+    assert health(stalled=200).alive
+    assert not health(stalled=200).ready
 
 
 async def test_the_probes_answer() -> None:
@@ -65,6 +77,22 @@ def test_metrics_are_prometheus_text() -> None:
     )
 
 
+def test_several_labels_and_histograms() -> None:
+    text = render(
+        [
+            labelled("done_total", "counter", "Done.", ("kind", "outcome"), {("A", "ok"): 2, ("A", "no"): 1}.items()),
+            histogram("took_seconds", "Took.", "kind", (0.5, 10.0), {"A": ([3, 1, 1], 42.5)}),
+        ]
+    )
+    assert text == (
+        '# HELP done_total Done.\n# TYPE done_total counter\ndone_total{kind="A",outcome="no"} 1\n'
+        'done_total{kind="A",outcome="ok"} 2\n'
+        "# HELP took_seconds Took.\n# TYPE took_seconds histogram\n"
+        'took_seconds_bucket{kind="A",le="0.5"} 3\ntook_seconds_bucket{kind="A",le="10"} 4\n'
+        'took_seconds_bucket{kind="A",le="+Inf"} 5\ntook_seconds_sum{kind="A"} 42.5\ntook_seconds_count{kind="A"} 5\n'
+    )
+
+
 def test_a_log_line_is_one_json_object() -> None:
     stream = io.StringIO()
     handler = logging.StreamHandler(stream)
@@ -97,5 +125,5 @@ def test_kopf_is_only_a_watcher() -> None:
     assert not isinstance(backoffs, float)
     # Twice, because kopf starts over for every request.
     for _ in range(2):
-        assert list(itertools.islice(backoffs, 1000))[-1] == 15
+        assert list(itertools.islice(backoffs, 1000))[-1] == 5
     assert list(settings.watching.label_selectors.values()) == ["a=b"]

@@ -250,7 +250,7 @@ def test_stalled_for_tells_a_stuck_loop_from_an_idle_one() -> None:
             await gate.wait()
             return Done()
 
-        queue: WorkQueue[str] = WorkQueue(reconcile, workers=1, deadline=10_000)
+        queue: WorkQueue[str] = WorkQueue(reconcile, workers=1, deadline=10_000, slow=10_000)
         assert queue.stalled_for() == 0
         queue.add("a")
         queue.add("b")
@@ -292,3 +292,101 @@ def test_drain_finishes_what_is_in_flight_and_takes_no_more() -> None:
 
     run(main())
     assert seen == ["a"]
+
+
+def test_as_many_hanging_keys_as_workers_do_not_delay_the_others() -> None:
+    delays: list[float] = []
+    hanging = [f"hang-{number}" for number in range(8)]
+
+    async def main() -> None:
+        added: dict[str, float] = {}
+
+        async def reconcile(key: str) -> Result:
+            if key in hanging:
+                await asyncio.sleep(60)
+                return Again()
+            delays.append(now() - added.pop(key))
+            return Done()
+
+        queue: WorkQueue[str] = WorkQueue(reconcile, workers=4, deadline=30, slow=5, draw=lambda: 0.0)
+
+        async def body() -> None:
+            for key in hanging:
+                queue.add(key)
+            await asyncio.sleep(60)
+            # From now on they are known. Somebody edits something every second, for an hour.
+            delays.clear()
+            for number in range(3600):
+                key = f"fine-{number % 7}"
+                added[key] = now()
+                queue.add(key)
+                if number % 50 == 0:
+                    for bad in hanging:
+                        queue.add(bad)
+                await asyncio.sleep(1)
+            assert queue.slow == len(hanging)
+            assert queue.outcomes["timeout"] > len(hanging)
+
+        await working(queue, body)
+
+    run(main())
+    assert len(delays) == 3600
+    assert max(delays) == 0
+
+
+def test_a_key_that_is_quick_again_waits_with_the_quick_ones() -> None:
+    async def main() -> None:
+        takes = {"a": 10.0}
+
+        async def reconcile(key: str) -> Result:
+            await asyncio.sleep(takes.get(key, 0))
+            return Done()
+
+        queue: WorkQueue[str] = WorkQueue(reconcile, workers=1, slow=5, kind_of=lambda key: key.upper())
+
+        async def body() -> None:
+            queue.add("a")
+            await queue.join()
+            assert queue.slow == 1
+            takes.clear()
+            queue.add("a", Priority.RESYNC)
+            queue.add("a")
+            await queue.join()
+            assert queue.slow == 0
+            assert queue.results == {("A", "done"): 2}
+            assert queue.durations["A"].counts[-1] == 0
+            assert sum(queue.durations["A"].counts) == 2
+            assert queue.durations["A"].seconds == pytest.approx(10)
+
+        await working(queue, body)
+
+    run(main())
+
+
+def test_a_closed_queue_ignores_everything_until_it_is_opened() -> None:
+    seen: list[str] = []
+
+    async def main() -> None:
+        async def reconcile(key: str) -> Result:
+            seen.append(key)
+            return Done()
+
+        queue: WorkQueue[str] = WorkQueue(reconcile)
+        queue.add("a")
+        queue.add_after("b", 1)
+        queue.close()
+        queue.add("c")
+        queue.add_after("d", 1)
+        assert (queue.depth, queue.delayed) == (0, 0)
+
+        async def body() -> None:
+            await asyncio.sleep(5)
+            assert queue.stalled_for() == 0
+            queue.open()
+            queue.add("e")
+            await queue.join()
+
+        await working(queue, body)
+
+    run(main())
+    assert seen == ["e"]
