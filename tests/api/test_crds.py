@@ -98,6 +98,13 @@ VALID: dict[str, dict[str, Any]] = {
     "five lines": {},
     "numbers as quantities": {"quota": {"requests.cpu": 4, "pods": "10", "requests.nvidia.com/gpu": 1}},
     "object counts": {"quota": {"count/jobs.batch": 4, "count/pods": 4, "services.loadbalancers": 0}},
+    "quota of classes": {
+        "quota": {
+            "requests.hugepages-2Mi": 1,
+            "gold.storageclass.storage.k8s.io/persistentvolumeclaims": 1,
+            "gpu.deviceclass.resource.k8s.io/devices": 1,
+        }
+    },
     "namespace": {"namespace": {"name": "acme-prod", "labels": {"team": "a", "example.com/x": ""}}},
     "subjects": {"access": {"admins": [{"kind": "ServiceAccount", "name": "ci", "namespace": "ci"}]}},
     "egress": {"network": {"egress": {"cidrs": ["203.0.113.0/24", "2001:db8::/32"], "internet": True}}},
@@ -118,6 +125,7 @@ INVALID: dict[str, tuple[dict[str, Any], str]] = {
     "negative quota": ({"quota": {"pods": -1}}, "spec.quota.pods"),
     "negative quota as text": ({"quota": {"pods": "-1"}}, "spec.quota.pods"),
     "no quota name": ({"quota": {"bananas": 1}}, "spec.quota"),
+    "a limit that Kubernetes does not count": ({"quota": {"limits.hugepages-2Mi": 1}}, "spec.quota"),
     "reserved namespace": ({"namespace": {"name": "kube-system"}}, "spec.namespace.name"),
     "our own namespace": ({"namespace": {"name": "tenantplane-runtime"}}, "spec.namespace.name"),
     "default namespace": ({"namespace": {"name": "default"}}, "spec.namespace.name"),

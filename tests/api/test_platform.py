@@ -29,6 +29,11 @@ def test_an_empty_file_is_all_defaults() -> None:
         ({"operators": {}}, "the file:"),
         ({"operator": {"plans": {"gold": {}}}}, "operator.defaultPlan:"),
         ({"operator": {"plans": {"default": {"quota": {"pods": "-1"}}}}}, "operator.plans"),
+        ({"operator": {"plans": {"default": {"quota": {"bananas": "1"}}}}}, "operator.plans.default.quota:"),
+        (
+            {"operator": {"plans": {"default": {"quota": {"limits.hugepages-2Mi": "1"}}}}},
+            "operator.plans.default.quota:",
+        ),
         ({"shared": {"namespaces": {"runtime": "tenantplane-system"}}}, "shared.namespaces:"),
         ({"shared": {"namespaces": {"runtime": "elsewhere"}}}, "shared.namespaces:"),
         ({"shared": {"knowledge": {"store": "file:///x"}}}, "shared.knowledge.store:"),

@@ -67,6 +67,10 @@ ANNOTATION_REINDEX: Final = f"{GROUP}/reindex-requested-at"
 ANNOTATION_REVOKE: Final = f"{GROUP}/revoke-requested-at"
 ANNOTATION_ROTATE: Final = f"{GROUP}/rotate-requested-at"
 ANNOTATION_RELEASE: Final = f"{GROUP}/release-requested-at"
+ANNOTATION_DEFINITIONS: Final = f"{GROUP}/definitions"
+"""On a runtime document: UIDs of the CRDs under which it was published, so that a reinstalled CRD is no deletion."""
+ANNOTATION_HELD_SINCE: Final = f"{GROUP}/deletion-held-since"
+"""On a runtime document: since when (RFC 3339) something that its objects' disappearance would cut is held."""
 ANNOTATION_ALLOW_PREFIX: Final = f"{GROUP}/allow-"
 """On a tenant's Namespace: what the tenant fence lets its pods and Services use, comma-separated, from the plan.
 
@@ -81,9 +85,16 @@ FINALIZER: Final = f"{GROUP}/access"
 LEASE_NAME: Final = "tenantplane-operator"
 """Lease in the system namespace that the leading operator holds."""
 
+CONFIG_MAP_HELD: Final = "tenantplane-held"
+"""ConfigMap in the system namespace: the documents that are held though their objects are gone, and their release."""
+HELD_PREFIX: Final = "held."
+RELEASE_PREFIX: Final = "release."
+RELEASE_ALL: Final = "release.all"
+
 MANAGER_CHILDREN: Final = "tenantplane"
 MANAGER_STATUS: Final = "tenantplane-status"
 MANAGER_FINALIZER: Final = "tenantplane-finalizer"
+MANAGER_HOLD: Final = "tenantplane-hold"
 
 # The platform's own namespaces: defaults of Platform.shared.namespaces.
 NAMESPACE_SYSTEM: Final = "tenantplane-system"
@@ -116,6 +127,22 @@ CLUSTER_ROLE_TENANT_EDITOR: Final = "tenantplane-tenant-editor"
 CLUSTER_ROLE_TENANT_VIEWER: Final = "tenantplane-tenant-viewer"
 CLUSTER_ROLE_TENANT_WORKLOADS: Final = "tenantplane-tenant-workloads"
 CLUSTER_ROLE_OPERATOR_NAMESPACE: Final = "tenantplane-operator-namespace"
+
+FENCES: Final = (
+    "tenantplane-operator-fence",
+    "tenantplane-runtime-fence",
+    "tenantplane-namespace-fence",
+    "tenantplane-overlay-fence",
+    "tenantplane-tenant-fence",
+    "tenantplane-tenant-boundary-fence",
+    "tenantplane-tenant-gateway-fence",
+    "tenantplane-tenant-identity-fence",
+    "tenantplane-tenant-ingress-fence",
+    "tenantplane-tenant-pods-fence",
+    "tenantplane-tenant-services-fence",
+    "tenantplane-tenant-storage-fence",
+)
+"""Admission policies of the chart, each with a binding of the same name; one that is missing is a hole."""
 
 SERVICE_ACCOUNT_OPERATOR: Final = "tenantplane-operator"
 SERVICE_ACCOUNT_INDEXER: Final = "tenantplane-indexer"

@@ -79,11 +79,12 @@ AllowList = Annotated[tuple[AllowText, ...], Meta(max_length=limits.ALLOW_MAX)]
 class Allowances(Section, frozen=True):
     """What pods and Services in the namespaces of a plan may use; the tenant fence refuses what is not listed.
 
-    ``registries``: prefixes of image references that end at a ``/``, or whole references (``registry.example/acme/``
-    allows every image below it, ``*`` any image). ``image_pull_policies``: of containers. ``service_types``: beyond
-    ClusterIP. ``ingress_classes`` and ``ingress_hosts`` (exact, or ``*.domain``) allow Ingresses; ``gateways``
-    (``namespace/name``) with ``ingress_hosts`` allow HTTPRoutes. ``tolerations``: taint keys that pods may tolerate
-    beyond ``node.kubernetes.io/not-ready`` and ``…/unreachable``; ``*`` any. Classes by name, ``*`` any.
+    ``registries``: prefixes of image references that end at a ``/``, repositories or whole references, all in full
+    (``registry.example/acme/`` allows every image below it, ``docker.io/library/nginx`` each of its tags, ``*`` any).
+    ``image_pull_policies``: of containers. ``service_types``: beyond ClusterIP. ``ingress_classes`` and
+    ``ingress_hosts`` (exact, or ``*.domain``) allow Ingresses; ``gateways`` (``namespace/name``) with ``ingress_hosts``
+    allow HTTPRoutes. ``tolerations``: taint keys that pods may tolerate beyond ``node.kubernetes.io/not-ready`` and
+    ``…/unreachable``; ``*`` any. Classes by name, ``*`` any.
     """
 
     registries: AllowList = ()

@@ -5,7 +5,7 @@ exception, and that a Tenant that may not write its namespace gets no child and 
 ``plan`` prints, standalone mode serves what comes out of here; none of them decides anything again.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
@@ -25,7 +25,7 @@ from tenantplane_operator.tenant.models import ObservedModel, ResolvedModels
 from tenantplane_operator.tenant.namespace import namespace_manifest
 from tenantplane_operator.tenant.network import network_policies
 from tenantplane_operator.tenant.parse import ParsedTenant
-from tenantplane_operator.tenant.serviceaccount import service_accounts
+from tenantplane_operator.tenant.serviceaccount import default_account, tenant_account
 
 PRUNABLE: Final[tuple[tuple[str, str], ...]] = (
     ("v1", "ResourceQuota"),
@@ -48,7 +48,10 @@ class Observed:
     ``tenants``: what all Tenants claim, the compiled one among them or not. ``api_keys``: APIKey objects of the
     tenant's namespace with their status. ``models``: at least those of ``referenced_models``. ``config_maps``: digest
     by name of those of ``referenced_config_maps`` that exist. ``knowledge``: states newer than the Tenant's own status.
-    ``building``: ``attempt_key`` of the build that runs or waits for an index.
+    ``building``: ``attempt_key`` of the build that runs or waits for an index. ``own_kinds_countable``: Kubernetes
+    counts objects of our kinds, which it does half a minute after their CRDs were installed; until then it refuses all
+    of them where a quota names them. ``foreign_namespaces``: those of ``referenced_namespaces`` that belong to another
+    tenant. ``taken_hashes``: hashes of keys to which another tenant has the better right.
     """
 
     namespace: Mapping[str, Any] | None = None
@@ -58,6 +61,9 @@ class Observed:
     config_maps: Mapping[str, str] = field(default_factory=dict)
     knowledge: Mapping[str, KnowledgeStatus] = field(default_factory=dict)
     building: Mapping[str, str] = field(default_factory=dict)
+    own_kinds_countable: bool = True
+    foreign_namespaces: Collection[str] = frozenset()
+    taken_hashes: Container[str] = frozenset()
 
 
 class Publication(StrEnum):
@@ -106,10 +112,17 @@ def referenced_config_maps(tenant: ParsedTenant) -> tuple[str, ...]:
 def referenced_models(tenant: ParsedTenant, platform: Platform) -> tuple[ModelKey, ...]:
     """Models that the tenant's aliases name; empty when its plan is unknown."""
     try:
-        effective = merge(tenant.spec, platform)
+        effective = merge(tenant, platform)
     except Refused:
         return ()
     return tuple(sorted({ref.key for ref in effective.models}))
+
+
+def referenced_namespaces(tenant: ParsedTenant) -> tuple[str, ...]:
+    """Namespaces beside the tenant's own whose ServiceAccounts are to be let in."""
+    own = tenant.spec.access
+    listed = () if own is None else (*own.admins, *own.editors, *own.viewers)
+    return tuple(sorted({item.namespace for item in listed if item.namespace} - {tenant.namespace}))
 
 
 def compile_tenant(tenant: ParsedTenant, platform: Platform, observed: Observed) -> Compiled:
@@ -127,7 +140,7 @@ def compile_tenant(tenant: ParsedTenant, platform: Platform, observed: Observed)
         # Whoever may not write the namespace may not be served under its name either.
         return refused(ownership, Publication.WITHDRAW)
     try:
-        effective = merge(tenant.spec, platform)
+        effective = merge(tenant, platform, foreign_namespaces=observed.foreign_namespaces)
     except Refused as error:
         return refused_spec(error.concern, suspended=tenant.spec.suspend)
 
@@ -140,30 +153,36 @@ def compile_tenant(tenant: ParsedTenant, platform: Platform, observed: Observed)
         observed=observed.models,
     )
     indexes = _indexes(tenant, platform, observed)
-    concerns = dict.fromkeys(TENANT_CONCERNS, ok(Reason.APPLIED)) | {
-        ConditionType.KEYS_READY: keys.keys_concern(bootstrap, effective=effective, observed=observed.api_keys),
-        ConditionType.MODELS_READY: models.models_concern(
-            resolved, assistants=[(assistant.name, assistant.model) for assistant in tenant.spec.assistants]
-        ),
-        ConditionType.KNOWLEDGE_READY: knowledge.knowledge_concern(indexes),
-        ConditionType.RUNTIME_PUBLISHED: ok(Reason.PUBLISHED),
-        **effective.problems,
-    }
-    children = _children(tenant, platform, effective, bootstrap.manifests)
-    if not any(child.concern is ConditionType.QUOTA_READY for child in children):
-        concerns[ConditionType.QUOTA_READY] = ok(Reason.NOT_CONFIGURED)
     built: TenantRuntime | None = None
+    runtime = ok(Reason.PUBLISHED)
     try:
         built = document.compile_document(
             tenant,
             plan=effective.plan,
-            keys=document.accepted_keys(observed.api_keys, namespace=tenant.namespace),
+            keys=document.accepted_keys(observed.api_keys, namespace=tenant.namespace, taken=observed.taken_hashes),
             models=resolved.aliases,
             indexes=_pointers(indexes),
             rates=effective.limits,
         )
     except Refused as error:
-        concerns[ConditionType.RUNTIME_PUBLISHED] = error.concern
+        runtime = error.concern
+    concerns = dict.fromkeys(TENANT_CONCERNS, ok(Reason.APPLIED)) | {
+        ConditionType.KEYS_READY: keys.keys_concern(
+            bootstrap,
+            effective=effective,
+            observed=observed.api_keys,
+            accepted=frozenset(entry.hash for entry in built.spec.keys) if built is not None else (),
+        ),
+        ConditionType.MODELS_READY: models.models_concern(
+            resolved, assistants=[(assistant.name, assistant.model) for assistant in tenant.spec.assistants]
+        ),
+        ConditionType.KNOWLEDGE_READY: knowledge.knowledge_concern(indexes),
+        ConditionType.RUNTIME_PUBLISHED: runtime,
+        ConditionType.QUOTA_READY: _quota_concern(effective),
+        ConditionType.IDENTITY_READY: ok(Reason.APPLIED) if effective.role_arn else ok(Reason.NOT_CONFIGURED),
+        **effective.problems,
+    }
+    children = _children(tenant, platform, effective, bootstrap.manifests, observed)
     publication = Publication.PUBLISH if built is not None else _fallback(tenant.spec.suspend)
     return Compiled(
         publication=publication,
@@ -177,6 +196,12 @@ def compile_tenant(tenant: ParsedTenant, platform: Platform, observed: Observed)
         builds=tuple(state.build for state in indexes.values() if state.build is not None),
         knowledge=tuple(state.status for state in indexes.values()),
     )
+
+
+def _quota_concern(effective: EffectiveTenant) -> Concern:
+    if not effective.quota and not effective.container_limits:
+        return ok(Reason.NOT_CONFIGURED)
+    return ok(Reason.APPLIED, quota.without_defaults(effective.quota, effective.container_limits))
 
 
 def _fallback(suspended: bool) -> Publication:
@@ -220,7 +245,11 @@ def _pointers(indexes: Mapping[str, IndexState]) -> list[IndexPointer]:
 
 
 def _children(
-    tenant: ParsedTenant, platform: Platform, effective: EffectiveTenant, api_keys: Sequence[Manifest]
+    tenant: ParsedTenant,
+    platform: Platform,
+    effective: EffectiveTenant,
+    api_keys: Sequence[Manifest],
+    observed: Observed,
 ) -> tuple[Child, ...]:
     """In order: what everything needs, the fence, and only then the people and programs it is there for."""
     owner, namespace = tenant.owner, tenant.namespace
@@ -238,13 +267,21 @@ def _children(
             Child(ConditionType.NETWORK_READY, policy)
             for policy in network_policies(owner, namespace, network=effective.network, platform=platform)
         ),
-        *(Child(ConditionType.ACCESS_READY, account) for account in service_accounts(owner, namespace)),
+        Child(
+            ConditionType.ACCESS_READY if effective.role_arn is None else ConditionType.IDENTITY_READY,
+            tenant_account(owner, namespace, role_arn=effective.role_arn),
+        ),
+        Child(ConditionType.ACCESS_READY, default_account(owner, namespace)),
         *(
             Child(ConditionType.ACCESS_READY, binding)
             for binding in access.access_bindings(owner, namespace, access=effective.access)
         ),
         *(Child(ConditionType.KEYS_READY, key) for key in api_keys),
     ]
-    ours = quota.objects_of_ours(child.manifest for child in (*first[1:], *rest))
-    bounds = quota.resource_quota(owner, namespace, quota=effective.quota, ours=ours)
+    ours = quota.objects_of_ours(
+        (child.manifest for child in (*first[1:], *rest)),
+        secrets=quota.secrets_of_keys(api_keys, observed.api_keys),
+    )
+    counted = quota.countable(effective.quota, own_kinds=observed.own_kinds_countable)
+    bounds = quota.resource_quota(owner, namespace, quota=counted, ours=ours)
     return (*first, *([] if bounds is None else [Child(ConditionType.QUOTA_READY, bounds)]), *rest)

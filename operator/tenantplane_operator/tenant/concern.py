@@ -20,6 +20,7 @@ PERMANENT_REASONS: Final[frozenset[str]] = frozenset(
         Reason.NAMESPACE_RESERVED,
         Reason.ADOPTION_NOT_CONSENTED,
         Reason.DUPLICATE_TENANT_ID,
+        Reason.ROLE_NOT_ALLOWED,
         Reason.SUBJECT_DENIED,
         Reason.POD_SECURITY_BELOW_FLOOR,
         Reason.RUNTIME_CONFIG_TOO_LARGE,

@@ -1,9 +1,10 @@
 """The end of a Tenant: access is cut first, then the namespace is kept with its fence or deleted last.
 
 Guarantees that the runtime document is gone before anything else happens, that a namespace is deleted only when label
-*and* tenantID say that it is this Tenant's, and that a Tenant object that vanished without us (its finalizer removed by
-hand) loses its access too, but only after the API server confirmed both that it is gone and that Tenants are served at
-all: a missing CRD is never an empty list (capsule#1181).
+*and* tenantID say that it is this Tenant's, and that nothing at all is cut or deleted because a CRD goes (capsule#1181)
+or while a mass deletion is held. With its CRD a Tenant goes at once, so that whoever reinstalls it is not kept waiting:
+access, namespace and document stay for the Tenant that comes back. A Tenant object that vanished without us (its
+finalizer removed by hand) loses its access too, after the API server confirmed that it is gone.
 """
 
 import logging
@@ -12,6 +13,7 @@ from typing import Any, Final
 from tenantplane_api.crd.conditions import ConditionType, Reason
 from tenantplane_api.runtime import names
 from tenantplane_operator.context import Context
+from tenantplane_operator.crdwatch import State
 from tenantplane_operator.runtime.queue import Again, Done, Result
 from tenantplane_operator.runtime.resources import (
     Manifest,
@@ -24,33 +26,64 @@ from tenantplane_operator.runtime.resources import (
 )
 from tenantplane_operator.status import write_status
 from tenantplane_operator.tenant.concern import Concern, failed
+from tenantplane_operator.tenant.keep import keep_published
 
 logger = logging.getLogger(__name__)
 
 POLL: Final = 1.0
 CRDS: Final = frozenset({names.PLURAL_TENANTS, names.PLURAL_API_KEYS, names.PLURAL_MODEL_DEPLOYMENTS})
+LOOK_AGAIN: Final = 60.0
+"""Seconds until what is held is looked at again, although what releases it wakes us."""
+
+
+async def held(ctx: Context, obj: Manifest) -> str | None:
+    """Why a deletion that was asked for must wait; ``None`` when ``delete_tenant`` is next.
+
+    Raises:
+        ApiError: it cannot be told.
+    """
+    if names.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
+        return None
+    if (await ctx.kinds.look(names.KIND_TENANT)).state is State.TERMINATING:
+        return None
+    return await ctx.deletions.verdict(key_of(obj), obj)
 
 
 async def delete_tenant(ctx: Context, obj: Manifest) -> Result:
-    """Go through the deletion of a Tenant that waits for our finalizer."""
+    """Go through the deletion of a Tenant that waits for our finalizer and is not held."""
     name = str(obj["metadata"]["name"])
     if names.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
         return Done()
+    if ctx.kinds.known(names.KIND_TENANT).state is State.TERMINATING:
+        note = "goes with its CRD: namespace, keys and access stay for the Tenant of this tenantID that comes back"
+        ctx.recorder.record(obj, "Warning", "Released", note)
+        await _release(ctx, obj)
+        logger.warning("a tenant goes with its CRD: nothing is cut", extra={"tenant": name})
+        return Done()
     ctx.builds.cancel(name)
-    await ctx.publisher.withdraw(names.tenant_document_name(name))
+    if await ctx.publisher.withdraw(names.tenant_document_name(name)):
+        ctx.recorder.record(obj, "Normal", "AccessCut", "access is cut: its keys are refused from now on")
     ctx.published.pop(name, None)
     namespace = _namespace_name(obj)
-    for key in ctx.cache.in_namespace(names.KIND_API_KEY, namespace):
-        ctx.queue.add(key_of(key))
-    if (obj.get("spec") or {}).get("deletionPolicy") == "Delete":
-        held = await _delete_namespace(ctx, obj, namespace)
-        if held is not None:
-            concern = failed(Reason.DELETING, held)
-            await write_status(ctx, obj, _deleting(concern), body=None)
+    wake_inhabitants(ctx, namespace)
+    deletes = (obj.get("spec") or {}).get("deletionPolicy") == "Delete"
+    if deletes:
+        holds = await _delete_namespace(ctx, obj, namespace)
+        if holds is not None:
+            await write_status(ctx, obj, _deleting(failed(Reason.DELETING, holds)), body=None, tell=False)
             return Done(after=POLL)
+    left = "its namespace is gone" if deletes else f"namespace {namespace} stays with its fence and all that is in it"
+    ctx.recorder.record(obj, "Normal", "Released", f"the Tenant goes; {left}")
     await _release(ctx, obj)
     logger.info("released tenant", extra={"tenant": name})
     return Done()
+
+
+def wake_inhabitants(ctx: Context, namespace: str) -> None:
+    """Have the keys and models of a namespace looked at, because its tenant came or went."""
+    for kind in (names.KIND_API_KEY, names.KIND_MODEL_DEPLOYMENT):
+        for obj in ctx.cache.in_namespace(kind, namespace):
+            ctx.queue.add(key_of(obj))
 
 
 def _deleting(concern: Concern) -> dict[ConditionType, Concern]:
@@ -82,7 +115,11 @@ async def _delete_namespace(ctx: Context, obj: Manifest, namespace: str) -> str 
     if not is_deleting(space):
         await ctx.api.delete(key, uid=uid_of(space))
         return f"namespace {namespace} is being deleted"
-    return f"namespace {namespace} is being deleted{_holders(space)}"
+    holders = _holders(space)
+    if holders:
+        ctx.recorder.record(obj, "Warning", "NamespaceHeld", f"namespace {namespace} is held by: {holders}")
+        return f"namespace {namespace} is being deleted; it is held by: {holders}"
+    return f"namespace {namespace} is being deleted"
 
 
 def _holders(space: Manifest) -> str:
@@ -94,7 +131,7 @@ def _holders(space: Manifest) -> str:
         failed_to = str(condition.get("type") or "").endswith("Failure")
         if condition.get("status") == "True" and (waits or failed_to):
             told.append(str(condition.get("message") or condition.get("reason")))
-    return f"; it is held by: {'; '.join(told)}" if told else ""
+    return "; ".join(told)
 
 
 async def _release(ctx: Context, obj: Manifest) -> None:
@@ -125,11 +162,17 @@ async def forget_tenant(ctx: Context, key: ObjectKey) -> Result:
     if ctx.publisher.revision(document) is not None:
         if await ctx.api.find(key) is not None:
             return Again()
-        if not await ctx.api.serves(names.API_VERSION, CRDS):
-            return Again(after=30.0)
+        if await ctx.deletions.verdict(key) is not None:
+            # A key that is revoked must be refused although its Tenant is gone.
+            await keep_published(ctx, key.name)
+            return Done(after=LOOK_AGAIN)
         await ctx.publisher.withdraw(document)
         logger.warning("cut the access of a tenant that vanished", extra={"tenant": key.name})
+        for space in ctx.cache.labelled(key.name):
+            if space["kind"] == "Namespace":
+                wake_inhabitants(ctx, key_of(space).name)
     ctx.published.pop(key.name, None)
     ctx.digests.pop(key.name, None)
+    ctx.counting.forget(key.name)
     ctx.queue.forget(key)
     return Done()

@@ -1,13 +1,15 @@
 """The tenant's runtime document: all that the data plane will know of it.
 
 Guarantees that a document is the same bytes for the same input (parts are sorted), holds key hashes and never a key's
-text, and is never larger than what the data plane reads. A revoked or deleted APIKey is out of it at once; an expired
-one stays in with its time, so that the data plane can say *expired* rather than *unknown*. An assistant may name an
+text, and is never larger than what the data plane reads. A revoked or deleted APIKey is out of it at once, with what
+it had in its grace; an expired one stays in with its time, so that the data plane can say *expired* rather than
+*unknown*; a replaced text is in it with the end of its grace. An assistant may name an
 alias or index that is not in the document (a model that is gone, an index that was never built); the data plane
 refuses such a request, not the document.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any, Final
 
 from tenantplane_api.crd.conditions import Reason
@@ -24,38 +26,46 @@ from tenantplane_api.runtime.documents import (
 )
 from tenantplane_operator.tenant import manifest
 from tenantplane_operator.tenant.concern import Refused, failed
-from tenantplane_operator.tenant.parse import ParsedTenant, parse_time
+from tenantplane_operator.tenant.parse import ParsedTenant, as_utc, parse_time
 
 _KEY_ID: Final = "keyID"
 
 
-def accepted_keys(observed: Iterable[Mapping[str, Any]], *, namespace: str) -> tuple[KeyEntry, ...]:
-    """Entries of the APIKeys that are in force, oldest first for the bound, then sorted by name.
+def accepted_keys(
+    observed: Iterable[Mapping[str, Any]], *, namespace: str, taken: Container[str] = frozenset()
+) -> tuple[KeyEntry, ...]:
+    """Entries of the APIKeys that are in force, sorted by name and hash.
 
-    Beyond the bound of keys the youngest are left out: a tenant that makes too many must not be able to freeze its own
-    document and with it the revocation of the others.
+    Beyond the bound of keys the youngest are left out, and replaced texts before any current one: a tenant that makes
+    too many must not be able to freeze its own document and with it the revocation of the others.
+
+    Args:
+        observed: APIKey objects; only those of ``namespace`` count.
+        namespace: the tenant's.
+        taken: hashes to which another tenant has the better right.
     """
     live = sorted(
         (obj for obj in observed if is_live(obj) and _meta(obj).get("namespace") == namespace),
         key=lambda obj: (str(_meta(obj).get("creationTimestamp") or ""), str(_meta(obj).get("name"))),
     )
     found: dict[str, KeyEntry] = {}
-    for obj in live:
-        digest = str(obj["status"]["hash"])
-        if digest not in found and len(found) < limits.RUNTIME_KEYS_MAX:
-            found[digest] = _entry(obj, digest)
+    for entry in (*(e for obj in live for e in _current(obj)), *(e for obj in live for e in _replaced(obj))):
+        if entry.hash not in found and entry.hash not in taken and len(found) < limits.RUNTIME_KEYS_MAX:
+            found[entry.hash] = entry
     return tuple(sorted(found.values(), key=lambda entry: (entry.name, entry.hash)))
 
 
 def is_live(obj: Mapping[str, Any]) -> bool:
-    """True for an APIKey whose hash is to be accepted: made, read back, neither revoked nor going away."""
+    """True for an APIKey with hashes to accept: made, read back, neither revoked nor going away."""
     spec, status = obj.get("spec") or {}, obj.get("status") or {}
     return bool(
-        status.get("hash")
+        (status.get("hash") or status.get("previous"))
         and not status.get("revokedAt")
         and not spec.get("revoked")
         and not manifest.is_terminating(obj)
         and manifest.annotation(obj, names.ANNOTATION_REVOKE) is None
+        # An end that cannot be read must not become none.
+        and (spec.get("expiresAt") is None or _seconds(spec["expiresAt"]) is not None)
     )
 
 
@@ -63,18 +73,44 @@ def _meta(obj: Mapping[str, Any]) -> Mapping[str, Any]:
     return obj.get("metadata") or {}
 
 
-def _entry(obj: Mapping[str, Any], digest: str) -> KeyEntry:
-    spec = obj.get("spec") or {}
-    expires = spec.get("expiresAt")
-    if isinstance(expires, str):
-        expires = parse_time(expires)
+def _current(obj: Mapping[str, Any]) -> Iterator[KeyEntry]:
+    status = obj["status"]
+    if status.get("hash"):
+        yield _entry(obj, str(status["hash"]), str(status.get(_KEY_ID) or ""), _expiry(obj))
+
+
+def _replaced(obj: Mapping[str, Any]) -> Iterator[KeyEntry]:
+    """Texts in their grace; one whose end cannot be read has none."""
+    expires = _expiry(obj)
+    for entry in obj["status"].get("previous") or []:
+        until = _seconds(entry.get("acceptedUntil"))
+        if entry.get("hash") and until is not None:
+            end = until if expires is None else min(until, expires)
+            yield _entry(obj, str(entry["hash"]), str(entry.get(_KEY_ID) or ""), end)
+
+
+def _entry(obj: Mapping[str, Any], digest: str, key_id: str, expires_at: int | None) -> KeyEntry:
     return KeyEntry(
         hash=digest,
-        id=str(obj["status"].get(_KEY_ID) or ""),
+        id=key_id,
         name=str(_meta(obj).get("name")),
-        owner=str(spec.get("owner") or ""),
-        expires_at=None if expires is None else int(expires.timestamp()),
+        owner=str((obj.get("spec") or {}).get("owner") or ""),
+        expires_at=expires_at,
     )
+
+
+def _expiry(obj: Mapping[str, Any]) -> int | None:
+    return _seconds((obj.get("spec") or {}).get("expiresAt"))
+
+
+def _seconds(value: object) -> int | None:
+    """Unix seconds of a time as JSON or YAML has it; ``None`` for no time."""
+    if isinstance(value, str):
+        try:
+            value = parse_time(value)
+        except ValueError:
+            return None
+    return int(as_utc(value).timestamp()) if isinstance(value, datetime) else None
 
 
 def compile_document(

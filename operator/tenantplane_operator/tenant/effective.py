@@ -5,19 +5,20 @@ not be is left out or raised to the floor, *and* reported as a problem of its co
 somebody reads the message. An unknown plan refuses the whole Tenant: without it, no limit is known.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from tenantplane_api.crd.common import Subject
 from tenantplane_api.crd.conditions import ConditionType, Reason
-from tenantplane_api.crd.tenant import Access, Auth, BootstrapKey, Egress, Limits, TenantSpec
+from tenantplane_api.crd.tenant import Access, Auth, BootstrapKey, Egress, Ingress, Limits, TenantSpec
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.documents import TenantLimits
 from tenantplane_api.runtime.names import ModelKey
-from tenantplane_api.runtime.platform import Plan, Platform
-from tenantplane_operator.tenant import ranges
+from tenantplane_api.runtime.platform import Allowances, Plan, Platform
+from tenantplane_operator.tenant import awsrole, containers, quota, ranges, subjects
 from tenantplane_operator.tenant.concern import Concern, Refused, clip, failed
+from tenantplane_operator.tenant.parse import ParsedTenant
 
 PodSecurity = Literal["Restricted", "Baseline", "Privileged"]
 _STRICTNESS: Final[Mapping[str, int]] = {"Privileged": 0, "Baseline": 1, "Restricted": 2}
@@ -56,7 +57,11 @@ class EffectiveAccess:
 
 @dataclass(frozen=True, slots=True)
 class EffectiveTenant:
-    """What is in force. ``container_limits`` has the keys of a LimitRange item; empty ones are left out."""
+    """What is in force.
+
+    ``container_limits`` has the keys of a LimitRange item; empty ones are left out. ``allow`` is the plan's.
+    ``role_arn`` is ``None`` unless the platform admits it.
+    """
 
     plan: str
     quota: Mapping[str, str]
@@ -66,18 +71,28 @@ class EffectiveTenant:
     pod_security_version: str
     access: EffectiveAccess
     network: EffectiveNetwork
+    allow: Allowances
+    role_arn: str | None
     models: tuple[AliasRef, ...]
     api_keys: tuple[BootstrapKey, ...]
     keys_listed: bool
     problems: Mapping[ConditionType, Concern] = field(default_factory=dict)
 
 
-def merge(spec: TenantSpec, platform: Platform) -> EffectiveTenant:
+def merge(
+    tenant: ParsedTenant, platform: Platform, *, foreign_namespaces: Collection[str] = frozenset()
+) -> EffectiveTenant:
     """Plan and spec together.
+
+    Args:
+        tenant: whose.
+        platform: plans, floors and deny-lists.
+        foreign_namespaces: those of other tenants; see ``subjects.why_denied``.
 
     Raises:
         Refused: UnknownPlan.
     """
+    spec = tenant.spec
     chosen = platform.plan(spec.plan)
     if chosen is None:
         known = ", ".join(sorted(platform.operator.plans))
@@ -88,16 +103,21 @@ def merge(spec: TenantSpec, platform: Platform) -> EffectiveTenant:
         )
     name, plan = chosen
     problems: dict[ConditionType, Concern] = {}
+    bounds, wrong_counts = quota.whole_counts({**plan.quota, **spec.quota}, spec.quota, plan_name=name)
+    limits = containers.merge_limits(spec.container_limits, plan.container_limits, plan_name=name)
+    _report(problems, ConditionType.QUOTA_READY, [*wrong_counts, *limits.problems])
     keys = (spec.auth or Auth()).api_keys
     return EffectiveTenant(
         plan=name,
-        quota={**plan.quota, **spec.quota},
-        container_limits=_container_limits(spec, plan),
+        quota=bounds,
+        container_limits=limits.limits,
         limits=_limits(spec, plan),
         pod_security=_pod_security(spec, platform, problems),
         pod_security_version=platform.operator.pod_security_version,
-        access=_access(spec, plan, platform, problems),
+        access=_access(tenant, plan, platform, foreign_namespaces, problems),
         network=_network(spec, platform, problems),
+        allow=plan.allow,
+        role_arn=_role(tenant, platform, problems),
         models=_models(spec, plan, platform),
         api_keys=(BootstrapKey(name=DEFAULT_KEY),) if keys is None else tuple(keys),
         keys_listed=keys is not None,
@@ -105,15 +125,9 @@ def merge(spec: TenantSpec, platform: Platform) -> EffectiveTenant:
     )
 
 
-def _container_limits(spec: TenantSpec, plan: Plan) -> Mapping[str, Mapping[str, str]]:
-    own, base = spec.container_limits, plan.container_limits
-    merged: dict[str, Mapping[str, str]] = {
-        "default": (own.default if own else {}) or base.default,
-        "defaultRequest": (own.default_request if own else {}) or base.default_request,
-        "max": (own.max if own else {}) or base.max,
-        "min": (own.min if own else {}) or base.min,
-    }
-    return {key: dict(value) for key, value in merged.items() if value}
+def _report(problems: dict[ConditionType, Concern], kind: ConditionType, found: Sequence[str]) -> None:
+    if found:
+        problems[kind] = failed(Reason.INVALID_SPEC, clip("; ".join(found)))
 
 
 def _limits(spec: TenantSpec, plan: Plan) -> TenantLimits:
@@ -138,26 +152,27 @@ def _pod_security(spec: TenantSpec, platform: Platform, problems: dict[Condition
     return floor
 
 
-def _is_denied(subject: Subject, denied: frozenset[str]) -> bool:
-    if subject.kind == "ServiceAccount":
-        # As the API server spells a ServiceAccount's user name, so that one list serves all three kinds.
-        return f"system:serviceaccount:{subject.namespace}:{subject.name}" in denied
-    return subject.name in denied or subject.name.startswith("system:")
-
-
 def _access(
-    spec: TenantSpec, plan: Plan, platform: Platform, problems: dict[ConditionType, Concern]
+    tenant: ParsedTenant,
+    plan: Plan,
+    platform: Platform,
+    foreign: Collection[str],
+    problems: dict[ConditionType, Concern],
 ) -> EffectiveAccess:
-    denied = frozenset(platform.operator.denied_subjects) | names.DENIED_SUBJECTS
-    own = spec.access or Access()
+    own = tenant.spec.access or Access()
     admitted: dict[str, tuple[Subject, ...]] = {}
     refused: list[str] = []
-    for role, subjects in (("admins", own.admins), ("editors", own.editors), ("viewers", own.viewers)):
-        admitted[role] = tuple(subject for subject in subjects if not _is_denied(subject, denied))
+    for role, listed in (("admins", own.admins), ("editors", own.editors), ("viewers", own.viewers)):
+        reasons = [
+            subjects.why_denied(subject, namespace=tenant.namespace, platform=platform, foreign=foreign)
+            for subject in listed
+        ]
+        admitted[role] = tuple(subject for subject, why in zip(listed, reasons, strict=True) if why is None)
         refused += [
-            f"spec.access.{role}[{position}]: {subject.kind} {subject.name} may not be given a tenant's namespace"
-            for position, subject in enumerate(subjects)
-            if _is_denied(subject, denied)
+            f"spec.access.{role}[{position}]: {listed[position].kind} {listed[position].name} {why} and may not be "
+            "given a tenant's namespace"
+            for position, why in enumerate(reasons)
+            if why is not None
         ]
     if refused:
         problems[ConditionType.ACCESS_READY] = failed(
@@ -173,7 +188,7 @@ def _access(
 
 def _network(spec: TenantSpec, platform: Platform, problems: dict[ConditionType, Concern]) -> EffectiveNetwork:
     egress = (spec.network.egress if spec.network else None) or Egress()
-    ingress = spec.network.ingress if spec.network else None
+    ingress = (spec.network.ingress if spec.network else None) or Ingress()
     cluster = ranges.cluster_networks(platform.shared.network.cluster_cidrs)
     admitted: list[str] = []
     refused: list[str] = []
@@ -182,14 +197,43 @@ def _network(spec: TenantSpec, platform: Platform, problems: dict[ConditionType,
             admitted.append(ranges.checked_range(text, cluster))
         except ranges.RangeError as error:
             refused.append(f"spec.network.egress.cidrs[{position}]: {text} {error}")
-    if refused:
-        problems[ConditionType.NETWORK_READY] = failed(Reason.INVALID_SPEC, clip("; ".join(refused)))
+    outwards = _namespaces("egress", egress.namespaces, platform, refused)
+    inwards = _namespaces("ingress", ingress.namespaces, platform, refused)
+    _report(problems, ConditionType.NETWORK_READY, refused)
     return EffectiveNetwork(
         internet=egress.internet,
         egress_cidrs=tuple(dict.fromkeys(admitted)),
-        egress_namespaces=tuple(dict.fromkeys(egress.namespaces)),
-        ingress_namespaces=tuple(dict.fromkeys(ingress.namespaces)) if ingress else (),
+        egress_namespaces=outwards,
+        ingress_namespaces=inwards,
     )
+
+
+def _namespaces(direction: str, listed: Sequence[str], platform: Platform, refused: list[str]) -> tuple[str, ...]:
+    """Namespaces that may be opened: never Kubernetes' own and the platform's, where engines and builds of all are."""
+    admitted: list[str] = []
+    for position, name in enumerate(listed):
+        if name.startswith(names.RESERVED_NAMESPACE_PREFIXES) or subjects.is_platform_namespace(name, platform):
+            refused.append(
+                f"spec.network.{direction}.namespaces[{position}]: {name} is a namespace of Kubernetes or the "
+                "platform, which no tenant is connected with: name a namespace of your own"
+            )
+        else:
+            admitted.append(name)
+    return tuple(dict.fromkeys(admitted))
+
+
+def _role(tenant: ParsedTenant, platform: Platform, problems: dict[ConditionType, Concern]) -> str | None:
+    aws = tenant.spec.identity.aws if tenant.spec.identity else None
+    if aws is None:
+        return None
+    if awsrole.role_allowed(aws.role_arn, platform.operator.aws.allowed_role_arns, tenant_id=tenant.tenant_id):
+        return aws.role_arn
+    problems[ConditionType.IDENTITY_READY] = failed(
+        Reason.ROLE_NOT_ALLOWED,
+        f"spec.identity.aws.roleARN: {aws.role_arn} is not on the platform's list for this tenant: ask the platform "
+        "team to add it to operator.aws.allowedRoleARNs, or name another role",
+    )
+    return None
 
 
 def _models(spec: TenantSpec, plan: Plan, platform: Platform) -> tuple[AliasRef, ...]:

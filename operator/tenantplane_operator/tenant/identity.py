@@ -7,7 +7,7 @@ a namespace that exists is never taken without its label and tenantID, or a clus
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
@@ -23,7 +23,11 @@ _NEVER = "9999"  # sorts after every RFC 3339 time: what has no creation time is
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What one Tenant object claims. ``created`` is RFC 3339 text in UTC, which sorts as time."""
+    """What one Tenant object claims. ``created`` is RFC 3339 text in UTC, which sorts as time.
+
+    ``serves``: its document stands published. Creation times have whole seconds, and within one a newcomer must not
+    take over from a Tenant that serves already. It is an observation and no part of the claim: it does not compare.
+    """
 
     name: TenantName
     tenant_id: TenantID
@@ -31,11 +35,12 @@ class Claim:
     created: str
     namespace: str
     deleting: bool = False
+    serves: bool = field(default=False, compare=False)
 
     @property
-    def age(self) -> tuple[str, str, str]:
+    def age(self) -> tuple[str, bool, str, str]:
         """Sort key: the oldest first; total, so that every observer finds the same winner."""
-        return (self.created or _NEVER, self.uid, self.name)
+        return (self.created or _NEVER, not self.serves, self.uid, self.name)
 
 
 class Ownership(StrEnum):
@@ -76,7 +81,12 @@ def claim_of(obj: Mapping[str, Any]) -> Claim | None:
         created=created if isinstance(created, str) else "",
         namespace=wanted if isinstance(wanted, str) and wanted else names.default_namespace(name),
         deleting=bool(meta.get("deletionTimestamp")),
+        serves=_serves(obj.get("status")),
     )
+
+
+def _serves(status: object) -> bool:
+    return isinstance(status, Mapping) and bool(status.get("namespace")) and bool(status.get("runtimeRevision"))
 
 
 def decide(
@@ -100,7 +110,10 @@ def decide(
     Returns:
         ``Owned``, or the refusal (permanent) or wait as a concern for ``NamespaceReady``.
     """
-    rivals = sorted((other for other in others if other.name != claim.name), key=lambda other: other.age)
+    found = list(others)
+    # What was observed of the asking Tenant, its document among it, is in the list.
+    claim = next((other for other in found if (other.name, other.uid) == (claim.name, claim.uid)), claim)
+    rivals = sorted((other for other in found if other.name != claim.name), key=lambda other: other.age)
     for check in (_reserved(claim, platform), _duplicate(claim, rivals)):
         if check is not None:
             return check
@@ -204,6 +217,13 @@ def _adopt(claim: Claim, namespace: Mapping[str, Any], owner_name: str | None, a
             "in a new Tenant, or set ByConsent",
         )
     if manifest.annotation(namespace, names.ANNOTATION_ADOPTABLE_BY) != claim.name:
+        if manifest.annotation(namespace, names.ANNOTATION_TENANT_ID) == claim.tenant_id:
+            return failed(
+                Reason.ADOPTION_NOT_CONSENTED,
+                f"namespace {claim.namespace} has lost the label {names.LABEL_TENANT}, so that nobody's fence holds in "
+                f"it; access is cut until a cluster admin puts it back with `kubectl label namespace {claim.namespace} "
+                f"{names.LABEL_TENANT}={claim.name}`",
+            )
         return failed(
             Reason.ADOPTION_NOT_CONSENTED,
             f"namespace {claim.namespace} exists and is not ours: a cluster admin consents with `kubectl annotate "

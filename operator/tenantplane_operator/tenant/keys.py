@@ -4,7 +4,7 @@ Guarantees that an APIKey which a user made is neither taken over nor deleted: o
 fence lets nobody else set. ``revoked`` is never applied, so a bootstrap key that was revoked by hand stays revoked.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -83,8 +83,18 @@ def api_key(owner: Owner, namespace: str, *, key: BootstrapKey) -> Manifest:
     }
 
 
-def keys_concern(keys: BootstrapKeys, *, effective: EffectiveTenant, observed: Sequence[Mapping[str, Any]]) -> Concern:
-    """``KeysReady``: every key that the Tenant lists works, or does not because somebody wanted it so."""
+def keys_concern(
+    keys: BootstrapKeys,
+    *,
+    effective: EffectiveTenant,
+    observed: Sequence[Mapping[str, Any]],
+    accepted: Collection[str] = (),
+) -> Concern:
+    """``KeysReady``: every key that the Tenant lists works, or does not because somebody wanted it so.
+
+    ``accepted`` are the hashes in the document that is about to be published: what is in it need not first be told of
+    by its APIKey, which would cost another pass over every new Tenant.
+    """
     if keys.problems:
         return failed(Reason.INVALID_SPEC, clip("; ".join(keys.problems)))
     if not effective.api_keys:
@@ -93,7 +103,10 @@ def keys_concern(keys: BootstrapKeys, *, effective: EffectiveTenant, observed: S
     waiting, broken = [], []
     for key in effective.api_keys:
         ready = _ready(present.get(key.name))
-        if ready is None or (ready.get("status") != "True" and ready.get("reason") in _UNDER_WAY):
+        under_way = ready is None or (ready.get("status") != "True" and ready.get("reason") in _UNDER_WAY)
+        if under_way and ((present.get(key.name) or {}).get("status") or {}).get("hash") in accepted:
+            continue
+        if ready is None or under_way:
             waiting.append(key.name)
         elif ready.get("status") != "True" and ready.get("reason") not in _SETTLED:
             broken.append(f"APIKey {key.name}: {ready.get('message') or ready.get('reason')}")

@@ -1,8 +1,11 @@
-"""The tenant's Namespace: Pod Security, the labels that make it ours, the tenantID that it belongs to.
+"""The tenant's Namespace: Pod Security, the plan's allowances, the labels that make it ours, the tenantID of its owner.
 
-Guarantees that the user's labels and annotations never win over ours; that reserved keys do not get here is the
-business of schema and ``rules``. The Namespace has no ownerReference: deleting a Tenant must never delete a customer's
-data by garbage collection (capsule#1181). A foreign label or annotation on it survives server-side apply.
+Guarantees that the user's labels and annotations never win over ours (that reserved keys do not get here is the
+business of schema and ``rules``). The tenant fence reads the plan's allowances here; one that somebody else left,
+before an adoption or by hand, is drift, which ``runtime.compare`` sees and removes.
+
+The Namespace has no ownerReference: deleting a Tenant must never delete a customer's data by garbage collection
+(capsule#1181). A foreign label or annotation on it survives server-side apply.
 """
 
 from collections.abc import Mapping
@@ -10,6 +13,7 @@ from typing import Final
 
 from tenantplane_api.crd.tenant import NamespaceSpec
 from tenantplane_api.runtime import names
+from tenantplane_api.runtime.platform import allow_annotations
 from tenantplane_operator.tenant.effective import EffectiveTenant
 from tenantplane_operator.tenant.manifest import Manifest, Owner, metadata
 
@@ -17,7 +21,11 @@ _DOMAIN: Final = "pod-security.kubernetes.io"
 
 
 def namespace_manifest(
-    owner: Owner, namespace: str, *, spec: NamespaceSpec | None, effective: EffectiveTenant
+    owner: Owner,
+    namespace: str,
+    *,
+    spec: NamespaceSpec | None,
+    effective: EffectiveTenant,
 ) -> Manifest:
     """The Namespace as applied, also over one that was adopted or taken back."""
     own = spec or NamespaceSpec()
@@ -29,7 +37,7 @@ def namespace_manifest(
             name=namespace,
             component=names.COMPONENT_FENCE,
             labels={**own.labels, **pod_security_labels(effective.pod_security, effective.pod_security_version)},
-            annotations=own.annotations,
+            annotations={**own.annotations, **allow_annotations(effective.allow)},
         ),
     }
 

@@ -7,6 +7,7 @@ add up, so each opening is a policy of its own that can be pruned alone. They do
 Pod Security keeps tenants off it.
 """
 
+import ipaddress
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -29,8 +30,8 @@ _KUBE_DNS: Final[Mapping[str, Any]] = {
     "namespaceSelector": {"matchLabels": {names.LABEL_NAMESPACE_NAME: "kube-system"}},
     "podSelector": {"matchLabels": {"k8s-app": "kube-dns"}},
 }
-_NODE_LOCAL: Final = "169.254.20.10/32"
-_METADATA_SERVER: Final = "169.254.169.254/32"
+_NODE_LOCAL: Final = ipaddress.IPv4Network("169.254.20.10/32")
+_METADATA_SERVER: Final = ipaddress.IPv4Network("169.254.169.254/32")
 
 
 def network_policies(
@@ -87,8 +88,8 @@ def allow_dns(platform: Platform) -> dict[str, Any]:
     where the platform names them, else the private ranges; never a public resolver, which would be a tunnel out.
     """
     network = platform.shared.network
-    cluster = [str(n) for n in ranges.cluster_networks(network.cluster_cidrs)]
-    blocks: Sequence[str]
+    cluster = ranges.cluster_networks(network.cluster_cidrs)
+    blocks: Sequence[ranges.Network]
     match network.dns:
         case "coredns":
             pods, blocks = True, ()
@@ -97,14 +98,14 @@ def allow_dns(platform: Platform) -> dict[str, Any]:
         case "gke-clouddns":
             pods, blocks = False, (_METADATA_SERVER,)
         case "eks-auto":
-            pods, blocks = False, (_NODE_LOCAL, *(cluster or [str(n) for n in ranges.PRIVATE]))
+            pods, blocks = False, (_NODE_LOCAL, *(cluster or ranges.PRIVATE))
     peers = [{key: _copy(value) for key, value in _KUBE_DNS.items()}] if pods else []
     return {
         "podSelector": _copy(_ALL_PODS),
         "policyTypes": ["Egress"],
         "egress": [
             {
-                "to": [*peers, *({"ipBlock": {"cidr": block}} for block in blocks)],
+                "to": [*peers, *({"ipBlock": ranges.block(network)} for network in blocks)],
                 "ports": [dict(port) for port in _DNS_PORTS],
             }
         ],

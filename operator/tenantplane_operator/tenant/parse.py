@@ -63,6 +63,7 @@ class ParsedTenant:
             created=self.created,
             namespace=self.namespace,
             deleting=self.deleting,
+            serves=bool(self.status.namespace and self.status.runtime_revision),
         )
 
 

@@ -2,11 +2,13 @@
 
 Guarantees that ``internet`` never reaches private, carrier, link-local (cloud metadata), cluster or other special
 addresses, written as IPv4, as IPv6 or as IPv4 inside IPv6, and that a listed range never reaches the ones that hand
-out credentials. Says nothing about names: NetworkPolicies see addresses only.
+out credentials, nor a private one while nobody has said which of them are the cluster's. Says nothing about names:
+NetworkPolicies see addresses only.
 
 Sources: IANA IPv4 and IPv6 Special-Purpose Address Registries; RFC 6052 (NAT64).
 """
 
+import functools
 import ipaddress
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -33,7 +35,14 @@ PRIVATE: Final[tuple[Network, ...]] = (
 """Private and carrier ranges: where clusters, nodes and company networks live."""
 
 _NEVER_V4: Final = _v4(
-    "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "100.100.100.200/32", "192.0.0.0/24"
+    "0.0.0.0/8",
+    "127.0.0.0/8",
+    "169.254.0.0/16",
+    "224.0.0.0/4",
+    "240.0.0.0/4",
+    "192.0.0.0/24",
+    "100.100.100.200/32",  # metadata on Alibaba Cloud
+    "168.63.129.16/32",  # Azure's WireServer: a public address that hands out machines' secrets
 )
 _OTHER_V4: Final = _v4("192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24")
 _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
@@ -57,13 +66,16 @@ _NEVER_V6: Final = (
         "2001::/32",  # Teredo, IPv4 inside
         "2002::/16",  # 6to4, IPv4 inside
         "fd00:ec2::/32",  # metadata and Pod Identity credentials on EC2
+        "fd20:ce::254/128",  # metadata on Google Cloud, Oracle Cloud and Scaleway
+        "fd00:c1::a9fe:a9fe/128",
+        "fd00:42::42/128",
         "fe80::/10",
         "fec0::/10",
         "ff00::/8",
     ),
     *_in_nat64(_NEVER_V4),
 )
-_OTHER_V6: Final = _v6("100::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16")
+_OTHER_V6: Final = _v6("100::/64", "100:0:0:1::/64", "2001::/23", "2001:db8::/32", "3fff::/20", "5f00::/16")
 
 NEVER: Final[tuple[Network, ...]] = (*_NEVER_V4, *_NEVER_V6)
 """No tenant is let out to these, whoever asks: loopback, link-local, metadata services, multicast, tunnels."""
@@ -85,13 +97,32 @@ def cluster_networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
 
 def not_internet(cluster: Sequence[Network]) -> tuple[list[str], list[str]]:
     """What is not the internet, as the ``except`` lists of ``0.0.0.0/0`` and ``::/0``."""
+    v4, v6 = _not_internet(tuple(cluster))
+    return list(v4), list(v6)
+
+
+@functools.lru_cache(maxsize=8)
+def _not_internet(cluster: tuple[Network, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    # The same for all tenants of a platform, and milliseconds of work.
     embedded = _in_nat64((*PRIVATE, *_OTHER_V4, *cluster))
     everything = _collapsed((*PRIVATE, *_OTHER_V4, *_OTHER_V6, *NEVER, *embedded, *cluster))
     # `except` must lie strictly within its range: a cluster that calls everything its own has no internet at all.
     return (
-        [str(n) for n in everything if n.version == 4 and n.prefixlen > 0],
-        [str(n) for n in everything if n.version == 6 and n.prefixlen > 0],
+        tuple(str(n) for n in everything if n.version == 4 and n.prefixlen > 0),
+        tuple(str(n) for n in everything if n.version == 6 and n.prefixlen > 0),
     )
+
+
+def block(network: Network) -> dict[str, object]:
+    """A NetworkPolicy's ``ipBlock`` of a range without what no tenant is let out to."""
+    closed = [
+        str(n) for n in _collapsed(NEVER) if n != network and n.version == network.version and _within(n, network)
+    ]
+    return {"cidr": str(network), **({"except": closed} if closed else {})}
+
+
+def _within(inner: Network, outer: Network) -> bool:
+    return _overlap(inner, outer) and inner.prefixlen >= outer.prefixlen
 
 
 def checked_range(text: str, cluster: Sequence[Network]) -> str:
@@ -123,6 +154,11 @@ def checked_range(text: str, cluster: Sequence[Network]) -> str:
             raise RangeError(
                 f"overlaps the cluster's own range {own}: name in-cluster targets under `egress.namespaces` instead"
             )
+    if not cluster and any(_overlap(network, private) for private in (*PRIVATE, *_in_nat64(PRIVATE))):
+        raise RangeError(
+            "is private, and nobody has said which private addresses are the cluster's own: ask the platform team to "
+            "set shared.network.clusterCIDRs (pods, Services and nodes)"
+        )
     return str(network)
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from tenantplane_api.crd.conditions import ConditionType
+from tenantplane_api.crd.conditions import ConditionType, Reason
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.names import ModelKey, Revision
 from tenantplane_operator.context import Context, Published
@@ -22,7 +22,7 @@ from tenantplane_operator.runtime.errors import ApiError, Forbidden, Invalid
 from tenantplane_operator.runtime.outcome import RBAC_LAG, from_api
 from tenantplane_operator.runtime.prune import prune, to_prune
 from tenantplane_operator.runtime.queue import Again, Done, Result
-from tenantplane_operator.runtime.resources import Manifest, ObjectKey, annotations_of, is_deleting, key_of
+from tenantplane_operator.runtime.resources import Manifest, ObjectKey, annotations_of, is_deleting, key_of, labels_of
 from tenantplane_operator.status import write_status
 from tenantplane_operator.tenant.compile import (
     PRUNABLE,
@@ -32,20 +32,26 @@ from tenantplane_operator.tenant.compile import (
     compile_tenant,
     referenced_config_maps,
     referenced_models,
+    referenced_namespaces,
     refused_spec,
 )
 from tenantplane_operator.tenant.concern import Concern, Refused, failed
-from tenantplane_operator.tenant.deletion import delete_tenant, forget_tenant
-from tenantplane_operator.tenant.identity import Ownership, claim_of
-from tenantplane_operator.tenant.keep import keep_published
+from tenantplane_operator.tenant.counting import counts_own_kinds
+from tenantplane_operator.tenant.deletion import delete_tenant, forget_tenant, held
+from tenantplane_operator.tenant.heldstatus import hold_conditions
+from tenantplane_operator.tenant.identity import claim_of
+from tenantplane_operator.tenant.keep import as_published, keep_held_keys, keep_published, kept_model, seed_knowledge
 from tenantplane_operator.tenant.knowledge import config_map_digest
 from tenantplane_operator.tenant.models import ObservedModel, observed_model
 from tenantplane_operator.tenant.parse import ParsedTenant, parse_tenant
 from tenantplane_operator.tenant.status import settle, tenant_conditions, tenant_status
 from tenantplane_operator.tenant.status_configmap import status_config_map
+from tenantplane_operator.tenant.story import namespace_event, story
 
 logger = logging.getLogger(__name__)
 
+KEYS_SOON: Final = 10.0
+"""Seconds that a new Tenant's first document waits at most for the Tenant's own keys."""
 LOOK_AGAIN: Final = 5.0
 """Seconds until what nobody reports to us is looked at again: a foreign namespace, a ConfigMap that is not there."""
 _PATIENCE: Final = (0.05, 0.1, 0.2, 0.4, 0.8)
@@ -70,9 +76,13 @@ async def reconcile_tenant(ctx: Context, key: ObjectKey) -> Result:
     obj = ctx.cache.get(key)
     if obj is None:
         return await forget_tenant(ctx, key)
+    why: str | None = None
     if is_deleting(obj):
-        return await delete_tenant(ctx, obj)
-    if names.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
+        why = await held(ctx, obj)
+        if why is None:
+            return await delete_tenant(ctx, obj)
+        # Until somebody says that it was meant, nothing changes for this tenant.
+    elif names.FINALIZER not in (obj["metadata"].get("finalizers") or ()):
         # Before the first child: from here on nothing of this Tenant can be orphaned by its deletion.
         obj = await ctx.api.apply_finalizers(obj, [names.FINALIZER], manager=names.MANAGER_FINALIZER)
         # Told to all: the answer may hold somebody's edit that came in between, whose own event will be no news.
@@ -84,11 +94,11 @@ async def reconcile_tenant(ctx: Context, key: ObjectKey) -> Result:
         if compiled.publication is Publication.WITHDRAW:
             await ctx.publisher.withdraw(names.tenant_document_name(key.name))
             ctx.published.pop(key.name, None)
-        return await _refused(ctx, obj, refused.concern)
-    return await _Reconcile(ctx, obj, tenant).run()
+        return await _refused(ctx, obj, refused.concern, why)
+    return await _Reconcile(ctx, obj, tenant, why).run()
 
 
-async def _refused(ctx: Context, obj: Manifest, concern: Concern) -> Result:
+async def _refused(ctx: Context, obj: Manifest, concern: Concern, why: str | None) -> Result:
     """A spec that cannot be read: what is published stays, unless the tenant is to be suspended."""
     suspended = bool((obj.get("spec") or {}).get("suspend"))
     compiled = refused_spec(concern, suspended=suspended)
@@ -96,15 +106,19 @@ async def _refused(ctx: Context, obj: Manifest, concern: Concern) -> Result:
     claim = claim_of(obj)
     kept: Published | None = None
     if compiled.publication is Publication.KEEP:
-        kept = await keep_published(ctx, name)
+        kept = await keep_published(ctx, name, obj)
     elif ctx.publisher.revision(names.tenant_document_name(name)) is not None:
         await ctx.publisher.withdraw(names.tenant_document_name(name))
     if claim is not None:
         tell_keys(ctx, name, claim.namespace, kept)
     settled = settle(compiled.concerns, published=kept.revision if kept is not None else None)
     conditions = tenant_conditions(settled, suspended=suspended, previous=_statuses(obj))
-    await write_status(ctx, obj, conditions, body=None)
+    await write_status(ctx, obj, hold_conditions(conditions, why, _held_keys(ctx, name)), body=None)
     return Done()
+
+
+def _held_keys(ctx: Context, tenant: str) -> list[str]:
+    return ctx.deletions.held_keys(names.tenant_document_name(tenant))
 
 
 def _statuses(obj: Manifest) -> dict[str, str]:
@@ -115,8 +129,10 @@ def _statuses(obj: Manifest) -> dict[str, str]:
 class _Reconcile:
     """One pass over one Tenant."""
 
-    def __init__(self, ctx: Context, obj: Manifest, tenant: ParsedTenant) -> None:
+    def __init__(self, ctx: Context, obj: Manifest, tenant: ParsedTenant, why: str | None = None) -> None:
         self.ctx = ctx
+        self.why = why
+        self.models: dict[ModelKey, ObservedModel] = {}
         self.obj = obj
         self.tenant = tenant
         self.steps = Steps()
@@ -127,6 +143,8 @@ class _Reconcile:
         """The pass; see the module for its order."""
         ctx, tenant = self.ctx, self.tenant
         namespace = await self._namespace()
+        await seed_knowledge(ctx, tenant)
+        await self._look_at_models()
         observed = self._observe(namespace, {})
         compiled = compile_tenant(tenant, ctx.platform, observed)
         entered = compiled.ownership is not None and await self._enter(compiled)
@@ -140,8 +158,27 @@ class _Reconcile:
                 self._builds(compiled)
         # A tenant whose fence cannot be written is not opened; one that is open must still hear of a revoked key.
         known = self.ctx.publisher.revision(self.document)
+        if entered and not known and self._keys_are_coming(compiled):
+            return Done(after=KEYS_SOON)
         published = await self._publish(compiled) if entered or known or compiled.ownership is None else None
         return await self._tell(compiled, published)
+
+    def _keys_are_coming(self, compiled: Compiled) -> bool:
+        """True while a new Tenant's first document would be one without the keys that were made for it just now.
+
+        Their APIKeys wake us; writing document and statuses only then is a third of all that a new Tenant costs.
+        """
+        if self.why is not None or self.steps.failures or compiled.publication is not Publication.PUBLISH:
+            return False
+        now = asyncio.get_running_loop().time()
+        if now - self.ctx.keys_awaited.setdefault(self.tenant.uid, now) >= KEYS_SOON:
+            return False
+        for child in compiled.children:
+            if child.manifest["kind"] == names.KIND_API_KEY:
+                made = self.ctx.cache.get(key_of(child.manifest))
+                if made is not None and not (made.get("status") or {}).get("conditions"):
+                    return True
+        return False
 
     # Observe.
 
@@ -153,22 +190,43 @@ class _Reconcile:
 
     def _observe(self, namespace: Manifest | None, config_maps: Mapping[str, str]) -> Observed:
         ctx, tenant = self.ctx, self.tenant
-        models: dict[ModelKey, ObservedModel] = {}
-        for key in referenced_models(tenant, ctx.platform):
-            ctx.model_users[key].add(tenant.name)
-            home, _, name = key.partition("/")
-            model = ctx.cache.get(ObjectKey(names.KIND_MODEL_DEPLOYMENT, home, name))
-            if model is not None:
-                models[key] = observed_model(model)
         return Observed(
             namespace=namespace,
             tenants=ctx.rivals(tenant.tenant_id, tenant.namespace),
             api_keys=ctx.cache.in_namespace(names.KIND_API_KEY, tenant.namespace),
-            models=models,
+            models=self.models,
             config_maps=config_maps,
             knowledge=ctx.knowledge.get(tenant.uid, {}),
             building=ctx.builds.building(tenant.name),
+            taken_hashes=ctx.hashes.outside(tenant.namespace),
+            own_kinds_countable=self._counting()[0],
+            foreign_namespaces=frozenset(space for space in referenced_namespaces(tenant) if self._foreign(space)),
         )
+
+    async def _look_at_models(self) -> None:
+        """The models that aliases name; one that vanished and is held is as its document says."""
+        ctx = self.ctx
+        for key in referenced_models(self.tenant, ctx.platform):
+            ctx.model_users[key].add(self.tenant.name)
+            home, _, name = key.partition("/")
+            model = ctx.cache.get(ObjectKey(names.KIND_MODEL_DEPLOYMENT, home, name))
+            found = None if model is None else observed_model(model)
+            if found is None or found.deleting:
+                found = await kept_model(ctx, key) or found
+            if found is not None:
+                self.models[key] = found
+
+    def _counting(self) -> tuple[bool, float | None]:
+        ctx, now = self.ctx, self.ctx.now().timestamp()
+        quota = ctx.cache.get(ObjectKey("ResourceQuota", self.tenant.namespace, names.CHILD_QUOTA))
+        return ctx.counting.look(self.tenant.name, quota, fresh=ctx.kinds.countable(now), now=now)
+
+    def _foreign(self, namespace: str) -> bool:
+        """True for a namespace that is another tenant's, by its label or by what that one claims."""
+        space = self.ctx.cache.get(ObjectKey("Namespace", "", namespace))
+        owner = labels_of(space).get(names.LABEL_TENANT) if space is not None else None
+        claimed = any(c.namespace == namespace and c.name != self.tenant.name for c in self.ctx.claims.values())
+        return claimed or owner not in (None, self.tenant.name)
 
     async def _digests(self) -> dict[str, str]:
         """Digests of the ConfigMaps that sources name; read once per edit, request and resync."""
@@ -213,6 +271,7 @@ class _Reconcile:
 
     async def _enter(self, compiled: Compiled) -> bool:
         """Namespace, then our own rights in it; False when there is no point in going on."""
+        told = namespace_event(compiled.ownership, self.tenant.namespace) if compiled.ownership is not None else None
         for child in compiled.children[:2]:
             manifest = child.manifest
             fresh = manifest["kind"] != "Namespace"
@@ -223,10 +282,11 @@ class _Reconcile:
                 return False
             if fresh and applied.written:
                 self.ctx.bound_at[self.tenant.namespace] = asyncio.get_running_loop().time()
-        if compiled.ownership is not None and compiled.ownership.how in (Ownership.ADOPT, Ownership.TAKE_BACK):
-            self.ctx.recorder.record(
-                self.obj, "Normal", f"Namespace{compiled.ownership.how}", compiled.ownership.message
-            )
+            if not fresh and told is not None:
+                # What this process made or adopted is not taken back as well, until the status names it.
+                if told.reason != "NamespaceTakenBack" or self.tenant.uid not in self.ctx.entered:
+                    self.ctx.recorder.record(self.obj, told.type, told.reason, told.note)
+                self.ctx.entered.add(self.tenant.uid)
         return True
 
     async def _apply(self, manifests: Sequence[Manifest], *, patient: bool) -> Applied:
@@ -258,6 +318,7 @@ class _Reconcile:
         for name in compiled.obsolete_keys:
             found = self.ctx.cache.get(ObjectKey(names.KIND_API_KEY, self.tenant.namespace, name))
             if found is not None:
+                self.ctx.deletions.expect(key_of(found))
                 doomed.append(found)
         if doomed:
             pruned = await prune(self.ctx.api, self.ctx.cache, doomed)
@@ -280,19 +341,20 @@ class _Reconcile:
             return None
         if compiled.document is None:
             try:
-                kept = await keep_published(self.ctx, self.tenant.name)
+                kept = await keep_published(self.ctx, self.tenant.name, self.obj)
             except ApiError as error:
                 self.steps.fail(ConditionType.RUNTIME_PUBLISHED, publisher.key(name), error, None)
                 return publisher.revision(name)
             tell_keys(self.ctx, self.tenant.name, self.tenant.namespace, kept)
             return kept.revision if kept is not None else None
         try:
-            revision, written = await publisher.publish(compiled.document)
+            document = await keep_held_keys(self.ctx, compiled.document, self.obj)
+            revision, written = await publisher.publish(document)
+            await self.ctx.deletions.settle(name)
         except ApiError as error:
             self.steps.fail(ConditionType.RUNTIME_PUBLISHED, publisher.key(name), error, None)
             return publisher.revision(name)
-        hashes = frozenset(entry.hash for entry in compiled.document.spec.keys)
-        tell_keys(self.ctx, self.tenant.name, self.tenant.namespace, Published(revision, hashes))
+        tell_keys(self.ctx, self.tenant.name, self.tenant.namespace, as_published(revision, document))
         if written:
             logger.info("published runtime document", extra={"tenant": self.tenant.name, "revision": revision})
         return revision
@@ -307,8 +369,17 @@ class _Reconcile:
 
     async def _tell(self, compiled: Compiled, published: Revision | None) -> Result:
         ctx, tenant = self.ctx, self.tenant
+        stands = ctx.published.get(tenant.name)
+        if not _hashes(compiled) <= (stands.hashes if stands is not None else frozenset()):
+            # What was compiled is not what stands published: a key that is only in it does not work yet.
+            unpublished = failed(Reason.PROGRESSING, "the document with the tenant's keys is not published yet")
+            self.steps.failures.setdefault(ConditionType.KEYS_READY, unpublished)
         settled = settle(compiled.concerns, failures=self.steps.failures, published=published)
-        conditions = tenant_conditions(settled, suspended=tenant.spec.suspend, previous=_statuses(self.obj))
+        conditions = hold_conditions(
+            tenant_conditions(settled, suspended=tenant.spec.suspend, previous=_statuses(self.obj)),
+            self.why,
+            _held_keys(ctx, tenant.name),
+        )
         body = tenant_status(
             tenant, compiled, platform=ctx.platform, published=published, handled_requests=self._handled(compiled)
         )
@@ -317,23 +388,32 @@ class _Reconcile:
             applied = await self._apply([told], patient=True)
             for key, error in applied.errors.items():
                 self.steps.fail(ConditionType.ACCESS_READY, key, error, self._since())
-        await write_status(ctx, self.obj, conditions, body=body)
+        live = await write_status(ctx, self.obj, conditions, body=body)
+        for event in story(self.obj.get("status") or {}, live.get("status") or {}):
+            ctx.recorder.record(self.obj, event.type, event.reason, event.note)
         if self.steps.failures:
             return Again(after=self.steps.again or 0.0)
         if self.look_again or compiled.ownership is None:
             return Done(after=LOOK_AGAIN)
-        return Done()
+        counts = compiled.effective is not None and counts_own_kinds(compiled.effective.quota)
+        return Done(after=self._counting()[1] if counts else None)
 
     def _handled(self, compiled: Compiled) -> dict[str, str]:
         """Requests that this pass has answered; a reindex is answered when its builds have ended."""
         handled = dict(self.tenant.status.handled_requests)
         building = bool(compiled.builds) or bool(self.ctx.builds.building(self.tenant.name))
-        for name in (names.ANNOTATION_RECONCILE, names.ANNOTATION_REINDEX):
+        for name in (names.ANNOTATION_RECONCILE, names.ANNOTATION_REINDEX, names.ANNOTATION_RELEASE):
             asked = annotations_of(self.obj).get(name)
             answered = not self.steps.failures and not (name == names.ANNOTATION_REINDEX and building)
             if asked is not None and answered:
                 handled[name.partition("/")[2]] = asked[:64]
         return handled
+
+
+def _hashes(compiled: Compiled) -> frozenset[str]:
+    return (
+        frozenset(entry.hash for entry in compiled.document.spec.keys) if compiled.document is not None else frozenset()
+    )
 
 
 def tell_keys(ctx: Context, tenant: str, namespace: str, now: Published | None) -> None:
@@ -343,13 +423,20 @@ def tell_keys(ctx: Context, tenant: str, namespace: str, now: Published | None) 
         ctx.published.pop(tenant, None)
     else:
         ctx.published[tenant] = now
-    if before is None or (now.hashes if now else frozenset()) != before.hashes:
+    hashes = now.hashes if now is not None else frozenset()
+    if before is None or hashes != before.hashes:
+        # Who waits for a text that this tenant had may have it from now on.
+        for waiting in ctx.hashes.wanting(before.hashes - hashes if before is not None else ()):
+            ctx.queue.add(waiting)
         for key in ctx.cache.in_namespace(names.KIND_API_KEY, namespace):
             ctx.queue.add(key_of(key))
 
 
 def _lag(error: ApiError, since_binding: float | None) -> bool:
     """True when a refusal may only mean that our rights, or the namespace's label, are not in force yet."""
+    if isinstance(error, Forbidden) and "status unknown for quota" in error.message:
+        # A ResourceQuota that was made just now is not filled in yet.
+        return True
     if isinstance(error, Forbidden) and (error.by_quota or error.terminating):
         return False
     if isinstance(error, Forbidden):

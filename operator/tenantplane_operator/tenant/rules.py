@@ -9,15 +9,14 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
-from tenantplane_api.crd import tenant as crd
 from tenantplane_api.crd.common import Subject
 from tenantplane_api.crd.tenant import TenantSpec
-from tenantplane_api.runtime import names
+from tenantplane_api.runtime import limits, names
 from tenantplane_api.runtime.indexjob import whole
 
 _KEY: Final = re.compile(r"^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?\Z")
 _VALUE: Final = re.compile(r"^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?\Z")
-_QUOTA: Final = re.compile(whole(crd._QUOTA_KEY))
+_QUOTA: Final = re.compile(whole(limits.QUOTA_KEY_PATTERN))
 
 
 def tenant_problems(spec: TenantSpec) -> list[str]:

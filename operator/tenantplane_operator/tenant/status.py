@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
+import msgspec
+
 from tenantplane_api.crd.conditions import TENANT_CONCERNS, ConditionType, Reason
-from tenantplane_api.crd.tenantstatus import Effective, EffectiveModel, KnowledgeStatus
+from tenantplane_api.crd.tenantstatus import Effective, EffectiveModel, EffectiveNetwork, KnowledgeStatus
 from tenantplane_api.runtime.names import Revision
 from tenantplane_api.runtime.platform import Platform
 from tenantplane_operator.tenant.compile import Compiled
@@ -101,6 +103,9 @@ def tenant_status(
     if published is not None:
         body["endpoint"] = endpoint(platform)
         body["runtimeRevision"] = published
+    usable = models_usable(compiled) if owns else tenant.status.models_usable
+    if usable is not None:
+        body["modelsUsable"] = usable
     effective = effective_status(compiled) if owns else tenant.status.effective
     if effective is not None:
         body["effective"] = _plain(effective.model_dump(mode="python", by_alias=True, exclude_none=True))
@@ -118,6 +123,14 @@ def endpoint(platform: Platform) -> str:
     return platform.shared.dataplane.public_url.rstrip("/") + "/v1"
 
 
+def models_usable(compiled: Compiled) -> str | None:
+    """``status.modelsUsable``: aliases that are served, of all; ``None`` when nothing was compiled."""
+    if compiled.models is None:
+        return None
+    usable = compiled.models.usable
+    return f"{sum(usable.values())}/{len(usable)}"
+
+
 def effective_status(compiled: Compiled) -> Effective | None:
     """``status.effective``: the tenant's share of the quota, without the room that we add for ourselves."""
     effective, models = compiled.effective, compiled.models
@@ -126,6 +139,15 @@ def effective_status(compiled: Compiled) -> Effective | None:
     return Effective(
         plan=effective.plan,
         quota=dict(sorted(effective.quota.items())),
+        container_limits={section: dict(sorted(item.items())) for section, item in effective.container_limits.items()},
+        network=EffectiveNetwork(
+            internet=effective.network.internet,
+            egressCIDRs=list(effective.network.egress_cidrs),
+            egress_namespaces=list(effective.network.egress_namespaces),
+            ingress_namespaces=list(effective.network.ingress_namespaces),
+        ),
+        allow={name: entries for name, entries in msgspec.to_builtins(effective.allow).items() if entries},
+        roleARN=effective.role_arn,
         requests_per_minute=effective.limits.requests_per_minute,
         concurrency=effective.limits.concurrency,
         workloads="Restricted" if effective.access.workloads else "None",

@@ -71,5 +71,9 @@ def status_config_map(
     }
 
 
+# libyaml, which wheels of PyYAML bring along, is ten times as fast; this text is made in every pass over a Tenant.
+_Dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
 def _text(value: Any) -> str:
-    return yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=4096)
+    return str(yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=4096))

@@ -57,6 +57,7 @@ def test_everything_at_once() -> None:
         "QuotaReady": "NotConfigured",
         "NetworkReady": "Applied",
         "AccessReady": "Applied",
+        "IdentityReady": "NotConfigured",
         "KeysReady": "Ready",
         "ModelsReady": "Ready",
         "KnowledgeReady": "Building",

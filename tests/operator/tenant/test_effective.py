@@ -10,6 +10,7 @@ from tests.operator.tenant.build import parsed, platform
 
 from tenantplane_api.crd.conditions import ConditionType, Reason
 from tenantplane_api.runtime.documents import TenantLimits
+from tenantplane_operator.tenant.compile import referenced_namespaces
 from tenantplane_operator.tenant.concern import Refused
 from tenantplane_operator.tenant.effective import EffectiveTenant, merge
 
@@ -26,7 +27,8 @@ def effective(
     spec: Mapping[str, Any] | None = None, plan: Mapping[str, Any] = GOLD, **sections: Any
 ) -> EffectiveTenant:
     operator = {"plans": {"gold": dict(plan)}, "defaultPlan": "gold", **sections.pop("operator", {})}
-    return merge(parsed(spec=spec).spec, platform(operator=operator, **sections))
+    foreign = sections.pop("foreign", frozenset())
+    return merge(parsed(spec=spec), platform(operator=operator, **sections), foreign_namespaces=foreign)
 
 
 def test_a_plan_is_what_a_bare_tenant_gets() -> None:
@@ -141,6 +143,87 @@ def test_denied_subjects_are_left_out_and_reported(subject: dict[str, str], admi
 
 
 @pytest.mark.parametrize(
+    ("home", "admitted"),
+    [
+        ("ci", True),
+        ("tenant-acme", True),
+        ("tenant-beta", False),
+        ("tenant-not-there-yet", False),
+        ("adopted", False),
+        ("kube-system", False),
+        ("default", False),
+        ("tenantplane-system", False),
+        ("tenantplane-jobs", False),
+        ("kube-platform", False),
+    ],
+)
+def test_pods_of_others_are_never_let_in(home: str, admitted: bool) -> None:
+    """A ServiceAccount is what pods are: of another tenant, of Kubernetes or of the platform."""
+    found = effective(
+        {"access": {"viewers": [{"kind": "ServiceAccount", "name": "bot", "namespace": home}]}},
+        foreign={"adopted"},
+        shared={"namespaces": {"system": "kube-platform"}},
+    )
+    assert len(found.access.viewers) == int(admitted)
+    problem = found.problems.get(ConditionType.ACCESS_READY)
+    assert (problem is None) is admitted
+    if problem is not None:
+        assert (problem.reason, problem.permanent) == (Reason.SUBJECT_DENIED, True)
+        assert problem.message.startswith("spec.access.viewers[0]: ServiceAccount bot is of ")
+
+
+def test_a_tenants_own_account_may_be_denied_by_name() -> None:
+    subject = {"kind": "ServiceAccount", "name": "tenant", "namespace": "tenant-acme"}
+    denied = {"deniedSubjects": ["system:serviceaccount:tenant-acme:tenant"]}
+    assert effective({"access": {"admins": [subject]}}, operator=denied).access.admins == ()
+
+
+def test_namespaces_of_subjects_are_to_be_looked_up() -> None:
+    listed = [("ci", "a"), ("tenant-acme", "b"), ("ops", "c"), ("ci", "d")]
+    spec = {"access": {"admins": [{"kind": "ServiceAccount", "name": n, "namespace": ns} for ns, n in listed]}}
+    assert referenced_namespaces(parsed(spec=spec)) == ("ci", "ops")
+    assert referenced_namespaces(parsed()) == ()
+
+
+@pytest.mark.parametrize("direction", ["egress", "ingress"])
+@pytest.mark.parametrize(
+    ("name", "admitted"),
+    [
+        ("tools", True),
+        ("default", True),
+        ("tenant-beta", True),
+        ("kube-system", False),
+        ("kube-public", False),
+        ("tenantplane-system", False),
+        ("tenantplane-models", False),
+        ("tenantplane-other", False),
+    ],
+)
+def test_namespaces_that_no_tenant_is_connected_with(direction: str, name: str, admitted: bool) -> None:
+    found = effective({"network": {direction: {"namespaces": ["web", name]}}})
+    opened = found.network.egress_namespaces if direction == "egress" else found.network.ingress_namespaces
+    assert opened == (("web", name) if admitted else ("web",))
+    problem = found.problems.get(ConditionType.NETWORK_READY)
+    assert (problem is None) is admitted
+    if problem is not None:
+        assert (problem.reason, problem.permanent) == (Reason.INVALID_SPEC, True)
+        assert problem.message.startswith(f"spec.network.{direction}.namespaces[1]: {name} ")
+
+
+@pytest.mark.parametrize(
+    "cidr", ["192.168.5.0/24", "10.1.0.0/16", "100.64.0.0/24", "fd12::/64", "64:ff9b::c0a8:501/128"]
+)
+def test_private_ranges_need_to_be_told_from_the_clusters_own(cidr: str) -> None:
+    found = effective({"network": {"egress": {"cidrs": [cidr, "8.8.8.0/24"]}}})
+    assert found.network.egress_cidrs == ("8.8.8.0/24",)
+    assert "shared.network.clusterCIDRs" in found.problems[ConditionType.NETWORK_READY].message
+    known = effective(
+        {"network": {"egress": {"cidrs": [cidr]}}}, shared={"network": {"clusterCIDRs": ["172.20.0.0/16"]}}
+    )
+    assert known.network.egress_cidrs == (cidr,)
+
+
+@pytest.mark.parametrize(
     ("cidr", "admitted"),
     [
         ("8.8.8.0/24", "8.8.8.0/24"),
@@ -164,6 +247,8 @@ def test_denied_subjects_are_left_out_and_reported(subject: dict[str, str], admi
         ("64:ff9b::/96", None),
         ("64:ff9b::a00:1/128", None),
         ("100.100.100.200/32", None),
+        ("168.63.129.16/32", None),
+        ("fd20:ce::254/128", None),
         ("224.0.0.1/32", None),
         ("10.0.0.0/8", None),
         ("10.0.7.0/24", None),

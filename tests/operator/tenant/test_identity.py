@@ -1,8 +1,8 @@
 """Who owns a namespace, as a table of small worlds.
 
-A Tenant is ``name/tenantID@age`` with ``>namespace`` where it names one and ``!`` where it is being deleted; the first
-of a world asks. The namespace is ``-`` (none), ``plain``, or ``label:tenantID`` with ``.`` for a missing one; ``+name``
-is a cluster admin's consent, ``~`` that it is terminating.
+A Tenant is ``name/tenantID@age`` with ``>namespace`` where it names one, ``*`` where it serves and ``!`` where it is
+being deleted; the first of a world asks. UIDs sort as names do. The namespace is ``-`` (none), ``plain``, or
+``label:tenantID`` with ``.`` for a missing one; ``+name`` is a cluster admin's consent, ``~`` that it is terminating.
 """
 
 import re
@@ -18,7 +18,7 @@ from tenantplane_operator.tenant.concern import Concern
 from tenantplane_operator.tenant.identity import Claim, Owned, claim_of, decide
 from tenantplane_operator.tenant.manifest import Manifest
 
-_TENANT = re.compile(r"(?P<name>[^/]+)/(?P<id>[^@]+)@(?P<age>\d)(>(?P<space>[^!]+))?(?P<deleting>!)?")
+_TENANT = re.compile(r"(?P<name>[^/]+)/(?P<id>[^@]+)@(?P<age>\d)(>(?P<space>[^!*]+))?(?P<serves>\*)?(?P<deleting>!)?")
 
 TABLE = """
 acme/A@1                            | -                | Create
@@ -64,6 +64,15 @@ acme/A@2 beta/A@1                   | acme:A           | DuplicateTenantID
 acme/A@2 beta/A@1!                  | acme:A           | Deleting
 acme/A@2 beta/B@1                   | -                | Create
 acme/A@0 beta/A@1                   | -                | DuplicateTenantID
+acme/A@1 beta/A@1                   | -                | Create
+beta/A@1 acme/A@1                   | -                | DuplicateTenantID
+beta/A@1* acme/A@1                  | beta:A           | TakeBack
+beta/A@1* acme/A@1                  | -                | Create
+acme/A@1 beta/A@1*                  | -                | DuplicateTenantID
+acme/A@1 beta/A@1*                  | acme:A           | DuplicateTenantID
+beta/A@2* acme/A@1                  | beta:A           | DuplicateTenantID
+beta/A@1>s* acme/B@1>s              | -                | Create
+acme/B@1>s beta/A@1>s*              | -                | NamespaceConflict
 """
 CASES = [tuple(part.strip() for part in line.split("|")) for line in TABLE.strip().splitlines()]
 
@@ -79,6 +88,7 @@ def _claim(text: str) -> Claim:
         created=f"2026-01-0{age}T00:00:00Z" if age != "0" else "",
         namespace=match["space"] or names.default_namespace(name),
         deleting=match["deleting"] is not None,
+        serves=match["serves"] is not None,
     )
 
 
@@ -126,8 +136,15 @@ def test_decision(world: str, space: str, expected: str) -> None:
         assert answer.permanent is (expected not in ("Waiting", "Deleting"))
 
 
-@given(st.permutations([1, 2, 3]), st.permutations(["u1", "u2", "u3"]), st.booleans())
-def test_exactly_one_of_several_rivals_wins_whoever_asks(ages: list[int], uids: list[str], same_time: bool) -> None:
+@given(
+    st.permutations([1, 2, 3]),
+    st.permutations(["u1", "u2", "u3"]),
+    st.booleans(),
+    st.sampled_from([None, 0, 1, 2]),
+)
+def test_exactly_one_of_several_rivals_wins_whoever_asks(
+    ages: list[int], uids: list[str], same_time: bool, serving: int | None
+) -> None:
     claims = [
         Claim(
             name=names.TenantName(f"t{i}"),
@@ -135,6 +152,7 @@ def test_exactly_one_of_several_rivals_wins_whoever_asks(ages: list[int], uids: 
             uid=uids[i],
             created="2026-01-01T00:00:00Z" if same_time else f"2026-01-0{ages[i]}T00:00:00Z",
             namespace="shared",
+            serves=i == serving,
         )
         for i in range(3)
     ]
@@ -144,6 +162,8 @@ def test_exactly_one_of_several_rivals_wins_whoever_asks(ages: list[int], uids: 
     ]
     winners = [claim for claim, answer in zip(claims, answers, strict=True) if isinstance(answer, Owned)]
     assert winners == [min(claims, key=lambda c: c.age)]
+    if same_time and serving is not None:
+        assert winners == [claims[serving]]
 
 
 def test_an_invalid_tenant_still_claims() -> None:
@@ -153,6 +173,37 @@ def test_an_invalid_tenant_still_claims() -> None:
     assert (claim.tenant_id, claim.namespace, claim.created) == ("acme-0001", "shared", "2026-01-01T00:00:00Z")
     assert claim_of({"metadata": {"name": "x"}, "spec": {}}) is None
     assert claim_of({"metadata": {"name": "x"}, "spec": None}) is None
+
+
+def test_what_is_known_of_the_asking_tenant_is_in_the_list() -> None:
+    """The reconcile asks with what the object says; that its document stands is known to the list."""
+    asks, listed, rival = _claim("beta/A@1"), _claim("beta/A@1*"), _claim("acme/A@1")
+    answer = decide(
+        asks,
+        namespace=None,
+        others=[rival, listed],
+        adoption_policy="ByConsent",
+        recorded=False,
+        platform=platform(),
+    )
+    assert isinstance(answer, Owned)
+
+
+def test_serving_is_no_part_of_the_claim() -> None:
+    assert _claim("beta/A@1") == _claim("beta/A@1*")
+    served = tenant("acme", status={"namespace": "tenant-acme", "runtimeRevision": "0" * 16})
+    claim = claim_of(served)
+    assert claim is not None
+    assert claim.serves
+    claim = claim_of(tenant("acme", status={"namespace": "tenant-acme"}))
+    assert claim is not None
+    assert not claim.serves
+
+
+def test_a_lost_label_says_how_to_put_it_back() -> None:
+    refusal = ask("acme/A@1 recorded", ".:A")
+    assert isinstance(refusal, Concern)
+    assert "kubectl label namespace tenant-acme tenantplane.dev/tenant=acme" in refusal.message
 
 
 def test_a_stale_consent_does_not_hand_a_customers_namespace_to_the_next_of_that_name() -> None:

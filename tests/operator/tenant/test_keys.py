@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.operator.tenant.build import ACME, BETA, api_key, parsed, platform
+from tests.operator.tenant.build import ACME, BETA, HASH_A, HASH_B, api_key, parsed, platform
 
 from tenantplane_api.crd.conditions import Reason
 from tenantplane_operator.tenant.concern import Concern
@@ -14,7 +14,7 @@ from tenantplane_operator.tenant.manifest import Manifest
 
 def decide(observed: list[Manifest], listed: list[str] | None = None) -> tuple[BootstrapKeys, Concern]:
     spec: dict[str, Any] = {} if listed is None else {"auth": {"apiKeys": [{"name": name} for name in listed]}}
-    effective = merge(parsed(spec=spec).spec, platform())
+    effective = merge(parsed(spec=spec), platform())
     found = bootstrap_keys(ACME, "tenant-acme", effective=effective, observed=observed)
     return found, keys_concern(found, effective=effective, observed=observed)
 
@@ -74,3 +74,21 @@ def test_the_customers_own_default_key_serves_as_the_default() -> None:
 )
 def test_keys_ready(ready: tuple[str, str] | None, expected: Reason) -> None:
     assert decide([api_key(ours=ACME, ready=ready)])[1].reason == expected
+
+
+@pytest.mark.parametrize(
+    ("ready", "accepted", "expected"),
+    [
+        (("False", "Progressing"), {HASH_A}, True),
+        (("False", "Progressing"), {HASH_B}, False),
+        (None, {HASH_A}, True),
+        (("False", "KeyTampered"), {HASH_A}, False),
+    ],
+)
+def test_a_key_that_is_in_the_document_of_this_pass_need_not_be_told_of_first(
+    ready: tuple[str, str] | None, accepted: set[str], expected: bool
+) -> None:
+    effective = merge(parsed(spec={}), platform())
+    observed = [api_key(ours=ACME, ready=ready)]
+    found = bootstrap_keys(ACME, "tenant-acme", effective=effective, observed=observed)
+    assert keys_concern(found, effective=effective, observed=observed, accepted=accepted).ok is expected

@@ -108,6 +108,7 @@ STATUS: dict[str, Any] = {
     "namespace": "tenant-acme",
     "handledRequests": {"reindex-requested-at": "t0"},
     "knowledge": [{"name": "k", "generation": "0" * 16, "builtAt": "2026-11-01T00:00:00Z"}],
+    "modelsUsable": "3/3",
     "effective": {"plan": "old", "workloads": "None", "podSecurity": "Restricted"},
 }
 
@@ -129,9 +130,12 @@ def test_status_body() -> None:
         "namespace": "tenant-acme",
         "endpoint": "http://tenantplane-dataplane.tenantplane-system.svc:8080/v1",
         "runtimeRevision": "r1",
+        "modelsUsable": "1/2",
         "effective": {
             "plan": "default",
             "quota": {"pods": "5"},
+            "network": {"internet": False},
+            "allow": {"imagePullPolicies": ["Always"]},
             "workloads": "None",
             "podSecurity": "Restricted",
             "models": [
@@ -161,6 +165,7 @@ def test_a_refused_tenant_keeps_what_is_still_in_force() -> None:
     body = tenant_status(tenant, out, platform=platform(), published=Revision("r0"))
     assert body["namespace"] == "tenant-acme"
     assert body["effective"]["plan"] == "old"
+    assert body["modelsUsable"] == "3/3"
     assert body["knowledge"] == STATUS["knowledge"]
     assert body["runtimeRevision"] == "r0"
 
@@ -188,8 +193,65 @@ def test_status_config_map() -> None:
         "models": "- alias: bad\n  usable: false\n- alias: chat\n  usable: true\n",
         "assistants": "- help\n",
         "knowledge": "[]\n",
-        "effective": "plan: default\nquota:\n  pods: '5'\nworkloads: None\npodSecurity: Restricted\n",
+        "effective": "plan: default\nquota:\n  pods: '5'\nnetwork:\n  internet: false\n"
+        "allow:\n  imagePullPolicies:\n  - Always\nworkloads: None\npodSecurity: Restricted\n",
         "conditions": "- type: Ready\n  status: 'True'\n  reason: Ready\n"
         "- type: ModelsReady\n  status: 'False'\n  reason: 'No'\n  message: do it\n",
     }
     assert HASH_A not in str(found)
+
+
+def test_everything_in_force_is_told() -> None:
+    role = "arn:aws:iam::123456789012:role/acme"
+    place = platform(
+        operator={
+            "plans": {
+                "default": {
+                    "quota": {"pods": "9", "secrets": "3"},
+                    "containerLimits": {"max": {"cpu": "2"}},
+                    "allow": {"registries": ["registry.example/"], "serviceTypes": ["NodePort"]},
+                    "workloads": "Restricted",
+                }
+            },
+            "aws": {"allowedRoleARNs": [role]},
+        },
+        shared={"network": {"clusterCIDRs": ["10.0.0.0/16"]}},
+    )
+    spec: dict[str, Any] = {
+        "quota": {"pods": 5},
+        "containerLimits": {"default": {"cpu": "1"}},
+        "network": {
+            "egress": {"internet": True, "cidrs": ["192.168.5.1/24"], "namespaces": ["tools"]},
+            "ingress": {"namespaces": ["web"]},
+        },
+        "identity": {"aws": {"roleARN": role}},
+    }
+    tenant = parsed(spec=spec)
+    out = compile_tenant(tenant, place, Observed(namespace=namespace(owner=ACME)))
+    body = tenant_status(tenant, out, platform=place, published=None)
+    assert body["modelsUsable"] == "0/0"
+    assert body["effective"] == {
+        "plan": "default",
+        "quota": {"pods": "5", "secrets": "3"},
+        "containerLimits": {"default": {"cpu": "1"}, "max": {"cpu": "2"}},
+        "network": {
+            "internet": True,
+            "egressCIDRs": ["192.168.5.0/24"],
+            "egressNamespaces": ["tools"],
+            "ingressNamespaces": ["web"],
+        },
+        "allow": {
+            "registries": ["registry.example/"],
+            "imagePullPolicies": ["Always"],
+            "serviceTypes": ["NodePort"],
+        },
+        "roleARN": role,
+        "workloads": "Restricted",
+        "podSecurity": "Restricted",
+    }
+    TenantStatus.model_validate(body)
+    # What was refused is not in force, and is not told as if it were.
+    refused = compile_tenant(tenant, platform(), Observed(namespace=namespace(owner=ACME)))
+    told = tenant_status(tenant, refused, platform=platform(), published=None)["effective"]
+    assert "roleARN" not in told
+    assert "egressCIDRs" not in told["network"]
