@@ -1,15 +1,18 @@
 """Puts the operator together: start order, what runs beside each other, and a graceful end.
 
 Order: wait for our CRDs (no crash loop while the chart is still being installed), prove that the fence is there, list
-everything once, and only then work: nothing is decided on half a picture. A part that ends unexpectedly ends the
-process, because an operator that half works is worse than one that is restarted.
+everything once, and only then, as the leader, work: nothing is decided on half a picture. An operator that does not
+lead keeps its cache warm and does nothing else. A part that ends unexpectedly ends the process, because an operator
+that half works is worse than one that is restarted.
 """
 
 import asyncio
 import logging
 import os
+import secrets
 import socket
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from pathlib import Path
 from typing import Any, Final
 
 import kopf
@@ -19,13 +22,17 @@ from tenantplane_api.runtime import names
 from tenantplane_api.runtime.platform import Platform
 from tenantplane_operator.apikey.reconcile import reconcile_api_key
 from tenantplane_operator.context import Context
+from tenantplane_operator.crdwatch import OwnKinds
+from tenantplane_operator.deletions import Deletions
 from tenantplane_operator.fencecheck import check_fence
 from tenantplane_operator.knowledge.orders import settle
 from tenantplane_operator.knowledge.runner import Builder, BuildResult, BuildRunner, Order, sweep_workspaces
 from tenantplane_operator.knowledge.subprocess import SubprocessBuilder
 from tenantplane_operator.knowledge.unavailable import UnavailableBuilder
+from tenantplane_operator.metrics import collect
 from tenantplane_operator.modeldeployment.reconcile import reconcile_model
 from tenantplane_operator.publish import Publisher
+from tenantplane_operator.reload import PlatformReload
 from tenantplane_operator.runtime import watches
 from tenantplane_operator.runtime.api import KubeApi, wait_until_served
 from tenantplane_operator.runtime.apply import Applier
@@ -33,12 +40,15 @@ from tenantplane_operator.runtime.cache import Cache
 from tenantplane_operator.runtime.errors import ApiError
 from tenantplane_operator.runtime.events import EventRecorder
 from tenantplane_operator.runtime.kubeconfig import Connection
+from tenantplane_operator.runtime.leader import Leader, LeaseLost, Timing
 from tenantplane_operator.runtime.outcome import from_api
-from tenantplane_operator.runtime.probes import Health, Metric, ProbeServer, counter, counters, gauge
+from tenantplane_operator.runtime.probes import Health, Metric, ProbeServer
 from tenantplane_operator.runtime.queue import Again, Priority, Result, WorkQueue
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, key_of
 from tenantplane_operator.runtime.resync import Listed, Resync
+from tenantplane_operator.runtime.rollout import RollOut
 from tenantplane_operator.runtime.secretwatch import watch_secrets
+from tenantplane_operator.runtime.watchdog import Watchdog
 from tenantplane_operator.tenant.deletion import CRDS
 from tenantplane_operator.tenant.parse import lenient
 from tenantplane_operator.tenant.reconcile import reconcile_tenant
@@ -47,6 +57,9 @@ from tenantplane_operator.wake import Waker, document_owner
 logger = logging.getLogger(__name__)
 
 DRAIN_SECONDS: Final = 15.0
+_EVENTS_SECONDS: Final = 2.0
+_LOOK_AGAIN_SECONDS: Final = 10.0
+"""At least so long between two looks at everything that outages cause."""
 _RECONCILERS: Final[dict[str, Callable[[Context, ObjectKey], Awaitable[Result]]]] = {
     names.KIND_TENANT: reconcile_tenant,
     names.KIND_API_KEY: reconcile_api_key,
@@ -88,22 +101,61 @@ class OperatorApp:
         probe_port: int | None = None,
         builder: Builder | None = None,
         fence_patience: float | None = None,
+        platform_path: Path | None = None,
     ) -> None:
+        """Take the services; ``platform_path`` is the file to read again when it changes."""
         self.platform = platform
+        """As it was at the start; ``ctx.platform`` is the one in force."""
         self._waker = Waker()
         self._fence_patience = fence_patience
         api = KubeApi(connection)
+        election = platform.operator.leader_election
+        self.leader = Leader(
+            # A pool of its own: the Lease must not wait behind what it protects.
+            api.sibling(limit=2),
+            namespace=platform.shared.namespaces.system,
+            name=names.LEASE_NAME,
+            identity=f"{_instance()}-{secrets.token_hex(4)}",
+            timing=Timing(election.lease_seconds, election.renew_seconds, election.retry_seconds),
+            on_recovered=self._recovered,
+        )
+        api.guard = self.leader.check
         cache = Cache(index_label=names.LABEL_TENANT, on_change=self._waker.changed)
-        self.queue: WorkQueue[ObjectKey] = WorkQueue(self._reconcile, workers=platform.operator.workers)
+        self.queue: WorkQueue[ObjectKey] = WorkQueue(
+            self._reconcile, workers=platform.operator.workers, kind_of=lambda key: key.kind
+        )
+        # Until we lead, nothing that is seen is work.
+        self.queue.close()
+        self.rollout: RollOut[ObjectKey] = RollOut(
+            lambda key: self.queue.add(key, Priority.ROLLOUT), backlog=lambda: self.queue.waiting(Priority.ROLLOUT)
+        )
+        self.watchdog = Watchdog()
+        self.reload = PlatformReload(platform_path, platform, self._replatform) if platform_path is not None else None
+        recorder = EventRecorder(api, component=names.MANAGED_BY, instance=_instance())
+        kinds = OwnKinds(api, on_change=self._redefined)
+        spaces = platform.shared.namespaces
+        publisher = Publisher(api, cache, spaces.runtime, definition=lambda kind: kinds.known(kind).uid)
         self.ctx = Context(
             platform=platform,
             api=api,
             cache=cache,
             # An APIKey that we make is reconciled like any other.
             applier=Applier(api, cache, manager=names.MANAGER_CHILDREN, news=frozenset({names.KIND_API_KEY})),
-            recorder=EventRecorder(api, component=names.MANAGED_BY, instance=_instance()),
-            publisher=Publisher(api, cache, platform.shared.namespaces.runtime),
+            recorder=recorder,
+            publisher=publisher,
             queue=self.queue,
+            kinds=kinds,
+            deletions=Deletions(
+                api=api,
+                cache=cache,
+                publisher=publisher,
+                kinds=kinds,
+                recorder=recorder,
+                limits=lambda: self.ctx.platform.operator.mass_deletion,
+                system_namespace=spaces.system,
+                models_namespace=spaces.models,
+                wake=self._wake_held,
+            ),
             builds=BuildRunner(
                 builder or self._builder(),
                 concurrency=platform.operator.indexer.concurrency,
@@ -121,7 +173,13 @@ class OperatorApp:
             metrics=self.metrics,
         )
         self._tasks: set[asyncio.Task[None]] = set()
+        self._acquired = asyncio.Event()
+        self._again = asyncio.Event()
+        self._drained = False
         self.failed: asyncio.Event = asyncio.Event()
+        """Set when a part ended: the process is to end too."""
+        self.lost = False
+        """True when another operator leads: nothing may be written any more."""
 
     def _builder(self) -> Builder:
         if self.platform.operator.indexer.runner == "Subprocess":
@@ -134,28 +192,82 @@ class OperatorApp:
     # Life.
 
     async def start(self) -> None:
-        """Come up; returns when the workers work.
+        """Come up; returns when the cache is complete. Work begins with leading, which may be later.
 
         Raises:
             FenceError: the operator's fence is not in force.
         """
+        self.watchdog.start()
         await asyncio.to_thread(sweep_workspaces)
         await self.probes.start()
         logger.info("probes are served", extra={"port": self.probes.bound_port})
         api, spaces = self.ctx.api, self.platform.shared.namespaces
         logger.info("waiting for our custom resource definitions", extra={"server": api.server})
-        await wait_until_served(api, names.API_VERSION, CRDS)
+        await self.wait_until_served()
+        self._spawn("lease", self._lead())
         patience = {} if self._fence_patience is None else {"patience": self._fence_patience}
         await check_fence(api, system_namespace=spaces.system, **patience)
         await self.resync.first()
-        self._requeue_orphans()
-        self._waker.priority = Priority.FRESH
-        secrets = self._lists[-1]
-        assert secrets.label_selector is not None
-        self._spawn("workers", self.queue.run())
-        self._spawn("events", self.ctx.recorder.run())
+        documents_list = self._lists[-1]
+        assert documents_list.label_selector is not None
+        self._spawn("documents", watch_secrets(api, self.ctx.cache, spaces.runtime, documents_list.label_selector))
         self._spawn("resync", self.resync.run())
-        self._spawn("documents", watch_secrets(api, self.ctx.cache, spaces.runtime, secrets.label_selector))
+        if self.reload is not None:
+            self._spawn("reload", self.reload.run())
+        if self._acquired.is_set():
+            await self._take_stock()
+            self._begin()
+        else:
+            logger.info("this operator does not lead yet; ready to take over", extra={"objects": len(self.ctx.cache)})
+            self._spawn("follow", self._follow())
+
+    async def wait_until_served(self) -> None:
+        """Return when the API server serves our kinds."""
+        await wait_until_served(self.ctx.api, names.API_VERSION, CRDS)
+
+    async def _lead(self) -> None:
+        await self.leader.acquire()
+        self._acquired.set()
+        try:
+            await self.leader.hold()
+        except LeaseLost as error:
+            self.lost = True
+            self.ctx.api.stop_writes()
+            logger.critical("%s: this one ends", error)
+            raise
+
+    async def _follow(self) -> None:
+        await self._acquired.wait()
+        # The watches kept the cache warm, but only a list knows of what they missed.
+        await self.resync.first()
+        await self._take_stock()
+        self._begin()
+        await asyncio.Event().wait()
+
+    async def _take_stock(self) -> None:
+        """What vanished while nobody led, before the first decision about it; asked until the API server says."""
+        while True:
+            try:
+                await self.ctx.kinds.look_at_all()
+                await self.ctx.deletions.survey()
+                return
+            except ApiError as error:
+                logger.warning("what is published cannot be read: %s", error.message)
+                await asyncio.sleep(1.0)
+
+    def _begin(self) -> None:
+        """Lead: look at everything, and work."""
+        if self._drained:
+            return
+        self.queue.open()
+        self._requeue_all(Priority.ROLLOUT)
+        self._waker.priority = Priority.FRESH
+        self._spawn("workers", self.queue.run())
+        self._spawn("rollout", self.rollout.run())
+        self._spawn("events", self.ctx.recorder.run())
+        self._spawn("definitions", self.ctx.kinds.run())
+        self._spawn("deletions", self.ctx.deletions.run())
+        self._spawn("outages", self._after_outages())
         logger.info("working", extra={"objects": len(self.ctx.cache), "queue": self.queue.depth})
 
     def _spawn(self, name: str, body: Coroutine[Any, Any, None]) -> None:
@@ -166,20 +278,40 @@ class OperatorApp:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
-            logger.critical("%s ended: the operator stops", task.get_name(), exc_info=task.exception())
+            if not isinstance(task.exception(), LeaseLost):
+                logger.critical("%s ended: the operator stops", task.get_name(), exc_info=task.exception())
             self.failed.set()
 
-    async def stop(self) -> None:
-        """Finish what is in flight, end builds, close connections."""
-        if not await self.queue.drain(DRAIN_SECONDS):
+    async def drain(self) -> None:
+        """Take no more work, finish what is in flight, write what is due, and let another operator lead. Once."""
+        if self._drained:
+            return
+        self._drained = True
+        self.rollout.stop()
+        if not await self.queue.drain(0.0 if self.lost else DRAIN_SECONDS):
             logger.warning("stopping with reconciles in flight")
         await self.ctx.builds.stop()
+        if self.leader.leading:
+            await self.ctx.recorder.finish(_EVENTS_SECONDS)
+        # Whoever releases the Lease must not renew it meanwhile, and what still hangs must not write after it.
+        last = [task for task in self._tasks if task.get_name() in ("lease", "workers")]
+        for task in last:
+            task.cancel()
+        await asyncio.gather(*last, return_exceptions=True)
+        self.ctx.api.stop_writes()
+        await self.leader.release()
+
+    async def stop(self) -> None:
+        """``drain``, and close everything."""
+        await self.drain()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.probes.stop()
+        await self.leader.close()
         await self.ctx.api.close()
+        self.watchdog.stop()
 
     def configure_kopf(self, settings: kopf.OperatorSettings, registry: kopf.OperatorRegistry) -> None:
         """Make kopf our watcher."""
@@ -190,6 +322,35 @@ class OperatorApp:
         """List and reconcile everything, for example after a gap in watching."""
         await self.resync.once()
         self._requeue_all()
+
+    def _wake_held(self, key: ObjectKey) -> None:
+        """Something that was held is to be looked at again, with whom it concerns."""
+        self.queue.add(key)
+        self._waker.concerned(key)
+
+    def _redefined(self, kind: str) -> None:
+        """A CRD of ours went, came or came back: look again at all that is of it, and at what was."""
+        for obj in self.ctx.cache.of_kind(kind):
+            self.queue.add(key_of(obj), Priority.ROLLOUT)
+        self._requeue_orphans()
+
+    def _recovered(self) -> None:
+        """The API server answers again: do not wait for backoffs and watches to find out."""
+        self._again.set()
+
+    async def _after_outages(self) -> None:
+        while True:
+            await self._again.wait()
+            self._again.clear()
+            await self.look_again()
+            await asyncio.sleep(_LOOK_AGAIN_SECONDS)
+
+    def _replatform(self, platform: Platform) -> None:
+        """The Platform file changed: in force at once for whatever is reconciled, and brought to all, one by one."""
+        self.ctx.platform = platform
+        if self._acquired.is_set():
+            keys = [key_of(obj) for kind in _RECONCILERS for obj in self.ctx.cache.of_kind(kind)]
+            self.rollout.begin(keys, per_second=platform.operator.rollout_per_second)
 
     # Work.
 
@@ -220,12 +381,12 @@ class OperatorApp:
                 self.ctx.recorder.record(tenant, "Warning", "BuildFailed", f"index {order.index}: {result.message}")
         self.ctx.wake_tenant(order.tenant)
 
-    def _requeue_all(self) -> None:
+    def _requeue_all(self, priority: Priority = Priority.RESYNC) -> None:
         """After a complete list: look at everything again, users' objects included."""
         self.ctx.epoch += 1
         for kind in _RECONCILERS:
             for obj in self.ctx.cache.of_kind(kind):
-                self.queue.add(key_of(obj), Priority.RESYNC)
+                self.queue.add(key_of(obj), priority)
         live = {str(obj["metadata"].get("uid")) for obj in self.ctx.cache.of_kind(names.KIND_TENANT)}
         for uid in [uid for uid in self.ctx.knowledge if uid not in live]:
             del self.ctx.knowledge[uid]
@@ -251,21 +412,7 @@ class OperatorApp:
 
     def metrics(self) -> Iterable[Metric]:
         """For Prometheus."""
-        prefix, ctx = "tenantplane_operator", self.ctx
-        since = self.resync.since_complete()
-        yield counters(f"{prefix}_reconcile_total", "Reconciles by outcome.", "outcome", self.queue.outcomes.items())
-        yield counter(f"{prefix}_reconcile_seconds_total", "Time spent in reconciles.", self.queue.seconds)
-        yield gauge(f"{prefix}_queue_depth", "Keys that wait for a worker.", self.queue.depth)
-        yield gauge(f"{prefix}_queue_delayed", "Keys that wait for their time.", self.queue.delayed)
-        yield gauge(f"{prefix}_queue_oldest_seconds", "Age of the oldest waiting key.", self.queue.oldest_age)
-        yield gauge(f"{prefix}_in_flight", "Reconciles right now.", self.queue.in_flight)
-        yield gauge(f"{prefix}_stalled_seconds", "Time without progress while work waits.", self.queue.stalled_for())
-        yield counters(f"{prefix}_api_requests_total", "API requests by verb.", "verb", ctx.api.requests.items())
-        yield counters(f"{prefix}_api_failures_total", "Failed API requests by verb.", "verb", ctx.api.failures.items())
-        yield gauge(f"{prefix}_cached_objects", "Objects in the cache.", len(ctx.cache))
-        age = -1 if since is None else since
-        yield gauge(f"{prefix}_last_list_seconds", "Age of the last complete list; -1 for none.", age)
-        yield counter(f"{prefix}_events_dropped_total", "Events that were not written.", ctx.recorder.dropped)
+        return collect(self)
 
 
 def stored_knowledge(tenant: Manifest, index: str) -> KnowledgeStatus | None:

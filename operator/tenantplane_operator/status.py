@@ -16,7 +16,12 @@ from tenantplane_operator.tenant.concern import Concern
 
 
 async def write_status(
-    ctx: Context, obj: Manifest, concerns: Mapping[ConditionType, Concern], *, body: Mapping[str, Any] | None
+    ctx: Context,
+    obj: Manifest,
+    concerns: Mapping[ConditionType, Concern],
+    *,
+    body: Mapping[str, Any] | None,
+    tell: bool = True,
 ) -> Manifest:
     """Bring ``status`` to this state; the object as it is afterwards.
 
@@ -25,6 +30,7 @@ async def write_status(
         obj: the object that was reconciled; its generation is what the status speaks of.
         concerns: all conditions, in order; types that are not in it are removed.
         body: the rest of the status, ``None`` to keep what is there.
+        tell: record an event when ``Ready`` or ``Stalled`` changes; False for who tells it better.
 
     Raises:
         ApiError: it was not written.
@@ -41,7 +47,8 @@ async def write_status(
     }
     if cond.same(previous, status):
         return obj
-    _tell(ctx, obj, previous.get("conditions") or [], merged)
+    if tell:
+        _tell(ctx, obj, previous.get("conditions") or [], merged)
     live = await ctx.api.apply_status(obj, status, manager=names.MANAGER_STATUS)
     ctx.cache.put(live)
     return live
@@ -54,7 +61,8 @@ def _tell(ctx: Context, obj: Manifest, before: list[dict[str, Any]], now: list[d
         return
     ready, ready_was = cond.is_true(now, ConditionType.READY), cond.is_true(before, ConditionType.READY)
     if ready and not ready_was:
-        ctx.recorder.record(obj, "Normal", "Ready", "can be used as declared")
+        reason = "TenantReady" if obj.get("kind") == names.KIND_TENANT else "Ready"
+        ctx.recorder.record(obj, "Normal", reason, "can be used as declared")
     elif ready_was and not ready:
         lost = cond.find(now, ConditionType.READY) or {}
         ctx.recorder.record(obj, "Warning", str(lost.get("reason")), f"no longer ready: {lost.get('message')}")

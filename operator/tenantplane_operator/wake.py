@@ -9,6 +9,7 @@ from typing import Any
 
 from tenantplane_api.runtime import names
 from tenantplane_operator.context import Context
+from tenantplane_operator.publish import document_owner as document_owner
 from tenantplane_operator.runtime.queue import Priority
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, annotations_of, is_deleting, key_of, labels_of
 from tenantplane_operator.tenant.identity import claim_of
@@ -41,7 +42,9 @@ class Waker:
             return
         if key.kind == names.KIND_TENANT:
             self._claim(ctx, key, new)
-        moved = material(old) != material(new)
+        moved = material(old) != material(new) and not _only_held(old, new)
+        if key.kind in _OWN:
+            ctx.deletions.see(key, old, new)
         if key.kind in _OWN and moved:
             ctx.queue.add(key, self.priority)
         match key.kind:
@@ -86,13 +89,26 @@ class Waker:
                 ctx.queue.add(key_of(obj), self.priority)
 
     def _api_key(self, ctx: Context, key: ObjectKey, old: Manifest | None, new: Manifest | None) -> None:
-        ctx.hashes.set(key, ((new or {}).get("status") or {}).get("hash"))
+        for waiting in ctx.hashes.see(key, new):
+            ctx.queue.add(waiting, self.priority)
         if new is None and old is not None:
             ctx.gone_keys[key] = old
         else:
             ctx.gone_keys.pop(key, None)
-        if (old or {}).get("status") != (new or {}).get("status") or material(old) != material(new):
+        made = old is None and new is not None and _just_made(new)
+        if not made and ((old or {}).get("status") != (new or {}).get("status") or material(old) != material(new)):
             self._owner(ctx, key.namespace)
+
+    def concerned(self, key: ObjectKey) -> None:
+        """Wake those whose documents depend on an object that may be gone."""
+        ctx = self.ctx
+        if ctx is None:
+            return
+        if key.kind == names.KIND_API_KEY:
+            self._owner(ctx, key.namespace)
+        elif key.kind == names.KIND_MODEL_DEPLOYMENT:
+            for name in sorted(ctx.model_users.get(names.model_key(key.namespace, key.name), ())):
+                ctx.wake_tenant(name, self.priority)
 
     def _owner(self, ctx: Context, namespace: str) -> None:
         space = ctx.cache.get(ObjectKey("Namespace", "", namespace))
@@ -127,6 +143,21 @@ class Waker:
                 ctx.wake_tenant(name, self.priority)
 
 
+def _just_made(key: Manifest) -> bool:
+    """True for an APIKey that we made a moment ago: its owner knows, and hears of it again when it has a status."""
+    return labels_of(key).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY and not key.get("status")
+
+
+def _only_held(old: Manifest | None, new: Manifest | None) -> bool:
+    """True when nothing came but our own finalizer, which the reconcile that put it there goes on from."""
+    if old is None or new is None or names.FINALIZER in (old["metadata"].get("finalizers") or ()):
+        return False
+    left = [name for name in new["metadata"].get("finalizers") or () if name != names.FINALIZER]
+    meta = {**new["metadata"], "finalizers": left}
+    before = {**old["metadata"], "finalizers": list(old["metadata"].get("finalizers") or ())}
+    return material({**old, "metadata": before}) == material({**new, "metadata": meta})
+
+
 def _hands(space: Manifest | None) -> tuple[str | None, str | None, bool]:
     if space is None:
         return (None, None, False)
@@ -135,14 +166,3 @@ def _hands(space: Manifest | None) -> tuple[str | None, str | None, bool]:
         annotations_of(space).get(names.ANNOTATION_TENANT_ID),
         is_deleting(space),
     )
-
-
-def document_owner(secret: str) -> ObjectKey | None:
-    """The object whose runtime document a Secret of this name is; ``None`` for any other name."""
-    head, _, rest = secret.partition(".")
-    if head == "t" and rest:
-        return ObjectKey(names.KIND_TENANT, "", rest)
-    namespace, _, name = rest.partition(".")
-    if head == "m" and namespace and name:
-        return ObjectKey(names.KIND_MODEL_DEPLOYMENT, namespace, name)
-    return None

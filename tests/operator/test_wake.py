@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from tests.operator.runtime.objects import obj
 
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.names import model_key
-from tenantplane_operator.context import Context, HashOwners
+from tenantplane_operator.context import Context
 from tenantplane_operator.runtime.cache import Cache
 from tenantplane_operator.runtime.queue import Done, Result, WorkQueue
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey
@@ -32,8 +33,9 @@ class Rig:
         self.cache = Cache(index_label=names.LABEL_TENANT, on_change=self.waker.changed)
         self.queue: WorkQueue[ObjectKey] = WorkQueue(reconcile)
         services: dict[str, Any] = dict.fromkeys(
-            ("platform", "api", "applier", "recorder", "publisher", "builds"), cast("Any", None)
+            ("platform", "api", "applier", "recorder", "publisher", "builds", "kinds"), cast("Any", None)
         )
+        services["deletions"] = Mock()
         self.ctx = Context(cache=self.cache, queue=self.queue, **services)
         self.waker.ctx = self.ctx
 
@@ -84,11 +86,11 @@ async def test_a_keys_status_wakes_its_tenant_and_not_itself(rig: Rig) -> None:
     rig.cache.put(obj("APIKey", "k", uid="k", spec={}))
     hashed = obj("APIKey", "k", uid="k", version=2, spec={}, status={"hash": "sha256:x"})
     assert rig.woken(lambda: rig.cache.put(hashed)) == {"Tenant acme"}
-    assert "sha256:x" in rig.ctx.hashes.foreign("elsewhere")
-    assert "sha256:x" not in rig.ctx.hashes.foreign("ns")
+    assert "sha256:x" in rig.ctx.hashes.outside("elsewhere")
+    assert "sha256:x" not in rig.ctx.hashes.outside("ns")
     gone = rig.woken(lambda: rig.cache.remove(ObjectKey("APIKey", "ns", "k"), hashed))
     assert gone == {"Tenant acme", "APIKey k"}
-    assert "sha256:x" not in rig.ctx.hashes.foreign("elsewhere")
+    assert "sha256:x" not in rig.ctx.hashes.outside("elsewhere")
     assert list(rig.ctx.gone_keys) == [ObjectKey("APIKey", "ns", "k")]
 
 
@@ -119,15 +121,32 @@ def test_documents_name_their_owner() -> None:
         assert document_owner(other) is None
 
 
-def test_hashes_have_owners() -> None:
-    owners = HashOwners()
-    one, two = ObjectKey("APIKey", "a", "k"), ObjectKey("APIKey", "b", "k")
-    owners.set(one, "h")
-    owners.set(two, "h")
-    assert "h" in owners.foreign("a")
-    owners.set(two, "other")
-    assert "h" not in owners.foreign("a")
-    assert "h" in owners.foreign("b")
-    owners.set(one, None)
-    assert "h" not in owners.foreign("b")
-    assert 5 not in owners.foreign("b")
+async def test_our_own_finalizer_wakes_nobody_and_its_loss_does(rig: Rig) -> None:
+    rig.cache.put(tenant("acme"))
+
+    def held(version: int, **spec: Any) -> Manifest:
+        found = tenant("acme", version=version)
+        found["metadata"]["finalizers"] = [names.FINALIZER]
+        found["spec"] |= spec
+        return found
+
+    assert rig.woken(lambda: rig.cache.put(held(2))) == set()
+    assert rig.woken(lambda: rig.cache.put(tenant("acme", version=3))) == {"Tenant acme"}
+    # With it comes somebody's edit.
+    assert rig.woken(lambda: rig.cache.put(held(4, suspend=True))) == {"Tenant acme"}
+
+
+async def test_an_apikey_that_we_just_made_wakes_only_itself(rig: Rig) -> None:
+    rig.cache.put(tenant("acme"))
+    rig.cache.put(obj("Namespace", "tenant-acme", ns="", uid="ns", tenant="acme"))
+
+    def key(name: str, version: int, *, ours: bool, **rest: Any) -> Manifest:
+        made = obj("APIKey", name, ns="tenant-acme", uid=name, version=version, tenant="acme", **rest)
+        if not ours:
+            del made["metadata"]["labels"][names.LABEL_MANAGED_BY]
+        return made
+
+    assert rig.woken(lambda: rig.cache.put(key("default", 2, ours=True))) == {"APIKey default"}
+    told = key("default", 3, ours=True, status={"hash": "sha256:1"})
+    assert rig.woken(lambda: rig.cache.put(told)) == {"Tenant acme"}
+    assert rig.woken(lambda: rig.cache.put(key("web", 4, ours=False))) == {"APIKey web", "Tenant acme"}

@@ -23,10 +23,10 @@ from tenantplane_api.runtime.platform import Platform
 from tenantplane_cli.plan.known import Known
 from tenantplane_operator.apikey.parse import parse_api_key
 from tenantplane_operator.apikey.secret import TenantRef, secret_manifest
+from tenantplane_operator.envelope import document_secret
 from tenantplane_operator.modeldeployment.document import OwnerRef
 from tenantplane_operator.modeldeployment.parse import parse_model
 from tenantplane_operator.modeldeployment.state import decide as decide_model
-from tenantplane_operator.envelope import document_secret
 from tenantplane_operator.runtime.doomed import to_prune
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, key_of
 from tenantplane_operator.tenant.compile import (

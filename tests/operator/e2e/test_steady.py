@@ -1,8 +1,10 @@
 """What the operator does when nothing changes (nothing), and when the API server or the operator itself goes away."""
 
 import signal
+from pathlib import Path
 
 import pytest
+import yaml
 from tests.operator.e2e.world import Operator, TimeoutFailure, World, wait
 
 from tenantplane_api.runtime import names
@@ -115,6 +117,38 @@ def test_the_api_server_goes_away_and_comes_back(world: World, settled: list[str
         except TimeoutFailure as error:
             raise TimeoutFailure(f"{error}\n{second.tail()}\n{second.get('/metrics')[1]}") from None
         assert second.process.poll() is None
+
+
+def test_a_changed_plan_reaches_everybody_at_a_bounded_rate_and_edits_go_first(
+    world: World, settled: list[str]
+) -> None:
+    def minute(name: str) -> int | None:
+        document = world.document(name)
+        return document.spec.limits.requests_per_minute if document is not None else None
+
+    with world.operator(resyncSeconds=3600, rolloutPerSecond=0.3) as second:
+        path = Path(second.argv[second.argv.index("--platform") + 1])
+        platform = yaml.safe_load(path.read_text(encoding="utf-8"))
+        wait(second.idle, "idle")
+        platform["operator"]["defaultPlan"] = "none such"
+        path.write_text(yaml.safe_dump(platform), encoding="utf-8")
+        wait(lambda: second.metric("platform_reload_failed") == {"": 1}, "a bad file is noticed")
+        assert second.get("/readyz")[0] == 200
+        platform["operator"]["defaultPlan"] = "default"
+        platform["operator"]["plans"]["default"]["limits"] = {"requests": {"perMinute": 321}}
+        path.write_text(yaml.safe_dump(platform), encoding="utf-8")
+        wait(lambda: second.metric("queue_rollout")[""] > 0, "the roll-out begins")
+        world.patch("Tenant", settled[-1], spec={"displayName": "fresh"})
+        wait(lambda: minute(settled[-1]) == 321, "a fresh edit is served with the new plan")
+        assert second.metric("queue_rollout")[""] > 0, "the roll-out was over before the edit was served"
+        assert second.metric("platform_reload_failed") == {"": 0}
+        for name in settled:
+            wait(lambda name=name: minute(name) == 321, f"{name} has the new plan", target=4)  # type: ignore[misc]
+    with world.operator(resyncSeconds=3600) as third:
+        # The old file again: a restart brings it to all as well.
+        for name in settled:
+            wait(lambda name=name: minute(name) == 600, f"{name} has the old plan", target=2)  # type: ignore[misc]
+        assert third.metric("event_loop_lag_max_seconds")[""] < 1
 
 
 def test_sigterm_is_graceful(world: World, settled: list[str]) -> None:

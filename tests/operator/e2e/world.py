@@ -48,6 +48,10 @@ API_VERSIONS = {"Tenant": names.API_VERSION, "APIKey": names.API_VERSION, "Model
 PLATFORM: Object = {
     "operator": {
         "indexer": {"runner": "Subprocess", "timeoutSeconds": 120},
+        # Short, so that what takes over from a killed operator need not wait for long.
+        "leaderElection": {"leaseSeconds": 6, "renewSeconds": 4, "retrySeconds": 0.5},
+        # Tests delete what they made; the hold has tests of its own.
+        "massDeletion": {"floor": 10_000},
         "plans": {
             "default": {
                 "quota": {"requests.cpu": "4000m", "pods": "20", "secrets": "50", "configmaps": "50"},
@@ -83,6 +87,7 @@ class Operator:
     """The operator's process."""
 
     def __init__(self, argv: list[str], log: Path) -> None:
+        self.argv = argv
         self.log = log
         with log.open("ab") as output:
             self.process = spawn(argv, stdout=output, env={**os.environ, "PYTHONUNBUFFERED": "1"})
@@ -120,12 +125,13 @@ class Operator:
         return self.port > 0 and self.get("/readyz")[0] == 200
 
     def metric(self, name: str) -> dict[str, float]:
-        """Values of a metric by its one label's value (empty without a label)."""
-        out = {}
+        """Values of a metric by its last label's value (empty without labels), summed over the other labels."""
+        out: dict[str, float] = {}
         for line in self.get("/metrics")[1].splitlines():
             head, _, value = line.rpartition(" ")
             if head.partition("{")[0] == f"tenantplane_operator_{name}":
-                out[head.partition('="')[2].rstrip('"}')] = float(value)
+                key = head.rpartition('="')[2].rstrip('"}') if "{" in head else ""
+                out[key] = out.get(key, 0) + float(value)
         return out
 
     def idle(self) -> bool:
@@ -179,7 +185,11 @@ class World:
             sys.executable, "-m", "tenantplane_operator.main", "run", "--platform", str(self.platform_file(**operator)),
             "--kubeconfig", str(account.kubeconfig), "--probe-port", "0",
         ]  # fmt: skip
-        started = Operator(argv, self.folder / f"operator-{self._started}.log")
+        return self.spawn_as(argv)
+
+    def spawn_as(self, argv: list[str]) -> Operator:
+        """Start an operator by a command line of the caller's and do not wait for it."""
+        started = Operator(argv, self.folder / f"operator-{len(self.operators) + 1}.log")
         self.operators.append(started)
         return started
 
