@@ -109,7 +109,11 @@ def values_schema() -> Schema:
             podSecurityVersion={"type": "string", "pattern": r"^(latest|v1\.[0-9]{1,3})$"},
         ),
         access=_closed(platformAdmins=_subjects()),
-        fence=_closed(bypassSubjects=_subjects()),
+        # Written into CEL: no quote, no backslash.
+        fence=_closed(
+            bypassSubjects=_subjects(),
+            neverBypass={"type": "array", "items": {"type": "string", "pattern": "^[A-Za-z0-9:@._/+-]{1,253}$"}},
+        ),
         networkPolicies=_closed(
             enabled=_BOOL,
             apiServerPorts={"type": "array", "minItems": 1, "items": _PORT},

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from tenantplane_cli.keys import NamespaceOption, read_secret
+from tenantplane_cli.keyobjects import in_namespace, read_secret
+from tenantplane_cli.keys import NamespaceOption
 from tenantplane_cli.kubeoptions import ContextOption, KubeconfigOption
 from tenantplane_cli.output import CliError, Format, OutputOption, UsageError, clean, note, print_json, say
 from tenantplane_cli.up.state import StateOption, choose, running_or_fail, standalone_tenant
@@ -164,15 +165,16 @@ def _credentials(
                     f"tenant {tenant} has no key {key_name!r}; choose by --key-name: {', '.join(kept) or 'none'}"
                 )
         return url or str(running["endpoint"]), key
-    from tenantplane_cli.kube import Kube, find_namespace, tenant_path
+    from tenantplane_cli.kube import Kube, get_tenant
 
     with Kube(kubeconfig, context) as kube:
         name = _needed(tenant)
         base = ""
         if key is None:
-            key, base = read_secret(kube, namespace or find_namespace(kube, name), key_name)
+            with in_namespace(kube, name, namespace) as space:
+                key, base = read_secret(kube, space, key_name)
         if url is None:
-            base = base or str((kube.get(tenant_path(name)).get("status") or {}).get("endpoint") or "")
+            base = base or str((get_tenant(kube, name).get("status") or {}).get("endpoint") or "")
             if not base:
                 raise CliError(
                     f"tenant {name} has no endpoint yet: see `tenantplane status {name}`, or name it by --url"

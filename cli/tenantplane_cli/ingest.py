@@ -117,15 +117,17 @@ def _run(job: Job, folder: Path, index: str, source: str | None, timeout: float)
 
 
 def _await_build(job: Job, index: str, asked: str, timeout: float) -> dict[str, Any]:
-    deadline = time.monotonic() + timeout
+    from tenantplane_cli.patience import Patience
+
+    patience = Patience(time.monotonic() + timeout)
     while True:
-        handled, entry = job.poll()
+        handled, entry = patience.ask(job.poll) or (None, {})
         if handled == asked:
             if entry.get("failedBuildKey") and entry.get("message"):
                 raise CliError(f"index {index} was not built: {clean(str(entry['message']))}")
             if entry.get("generation"):
                 return entry
-        if time.monotonic() > deadline:
+        if patience.over:
             raise CliError(
                 f"index {index} is not built after {timeout:.0f} s: see `tenantplane status`, or raise --timeout"
             )
@@ -189,7 +191,7 @@ def _cluster_job(kube: Any, tenant: str, index: str, directory_root: Path | None
     from tenantplane_api.runtime import names
     from tenantplane_api.runtime.platform import Platform, PlatformError, load_platform
     from tenantplane_cli.ingest_copy import Bounds
-    from tenantplane_cli.kube import tenant_path
+    from tenantplane_cli.kube import get_tenant, tenant_path
 
     try:
         platform = Platform() if platform_file is None else load_platform(platform_file)
@@ -201,7 +203,7 @@ def _cluster_job(kube: Any, tenant: str, index: str, directory_root: Path | None
             f"where are the platform's documents? Name the folder by --directory-root, or the Platform file by "
             f"--platform or {PLATFORM_VARIABLE}"
         )
-    spec = kube.get(tenant_path(tenant)).get("spec") or {}
+    spec = get_tenant(kube, tenant).get("spec") or {}
     short = names.ANNOTATION_REINDEX.partition("/")[2]
 
     def poll() -> tuple[str | None, dict[str, Any]]:

@@ -145,23 +145,27 @@ def in_namespace(kube: Any, tenant: str | None, given: str | None) -> Iterator[s
 
 
 def wait_for(
-    kube: Any, path: str, holds: Callable[[dict[str, Any]], bool], otherwise: str, *, through: str = ""
+    kube: Any, path: str, holds: Callable[[dict[str, Any]], bool], otherwise: str, *, stalls: bool = True
 ) -> dict[str, Any]:
     """Wait until ``holds``; the object then.
 
-    Raises CliError after a minute, or when it is stalled for another reason than ``through``.
+    ``stalls``: a stalled object will not get there. False for what is done to a stalled one as well. Raises CliError
+    after a minute, or when it is stalled; a fault of the API server that may pass is waited out until then.
     """
-    deadline = time.monotonic() + WAIT_SECONDS
+    from tenantplane_cli.patience import Patience
+
+    patience = Patience(time.monotonic() + WAIT_SECONDS)
     while True:
-        found: dict[str, Any] = kube.get(path)
-        if holds(found):
-            return found
-        stalled = condition(found, "Stalled")
-        if stalled is not None and stalled["status"] == "True" and stalled.get("reason") != through:
-            raise CliError(f"{otherwise}: {stalled.get('reason')}: {stalled.get('message')}")
-        if time.monotonic() > deadline:
-            ready = condition(found, "Ready") or {}
-            raise CliError(
-                f"{otherwise} after {WAIT_SECONDS:.0f} s: {ready.get('message') or 'does the operator run?'}"
-            )
+        found: dict[str, Any] | None = patience.ask(lambda: kube.get(path))
+        if found is not None:
+            if holds(found):
+                return found
+            stalled = condition(found, "Stalled")
+            if stalls and stalled is not None and stalled["status"] == "True":
+                raise CliError(f"{otherwise}: {stalled.get('reason')}: {stalled.get('message')}")
+            if patience.over:
+                ready = condition(found, "Ready") or {}
+                raise CliError(
+                    f"{otherwise} after {WAIT_SECONDS:.0f} s: {ready.get('message') or 'does the operator run?'}"
+                )
         time.sleep(_POLL_SECONDS)

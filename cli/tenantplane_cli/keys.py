@@ -248,7 +248,8 @@ def revoke_key(
         # A request and not an edit of the spec, which a GitOps tool would undo.
         kube.merge(path, {"metadata": {"annotations": {names.ANNOTATION_REVOKE: now_text()}}})
         if wait:
-            wait_for(kube, path, _withdrawn, f"key {name} is not revoked yet", through="Revoked")
+            # A key that is stalled, for whatever reason, is revoked like any other; and a revoked one is stalled.
+            wait_for(kube, path, _withdrawn, f"key {name} is not revoked yet", stalls=False)
     say(f"apikey/{name} revoked")
 
 
@@ -291,8 +292,12 @@ def _expiry(text: str) -> str:
         when = datetime.fromisoformat(text)
     except ValueError:
         when = datetime.now(UTC) + parse_duration(text)
-    when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
-    return when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        when = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)
+    except OverflowError:
+        raise UsageError(f"--expires: {text!r} lies outside the years 1 to 9999 in UTC: choose a nearer time") from None
+    # Not strftime: it writes the year 900 as `900`, which is no RFC 3339.
+    return when.replace(tzinfo=None, microsecond=0).isoformat() + "Z"
 
 
 def _refuse_rotation(key: dict[str, Any]) -> None:

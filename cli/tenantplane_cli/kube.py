@@ -24,6 +24,9 @@ _APPLY_PATCH = "application/apply-patch+yaml"
 _METADATA_ONLY = {"Accept": "application/json;as=PartialObjectMetadata;v=v1;g=meta.k8s.io"}
 _METADATA_LIST = {"Accept": "application/json;as=PartialObjectMetadataList;v=v1;g=meta.k8s.io"}
 _CLOSE_NAMES = 3
+_TOO_MANY = 429
+_ADMISSION = ("ValidatingAdmissionPolicy", "admission webhook", "exceeded quota")
+"""What a refusal by admission says of itself; one by RBAC says none of it."""
 
 
 class KubeError(CliError):
@@ -32,6 +35,16 @@ class KubeError(CliError):
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def passing(self) -> bool:
+        """True when the same request may well succeed soon: no answer, too many requests, a fault of the server."""
+        return self.status in (0, _TOO_MANY) or self.status >= 500
+
+    @property
+    def by_admission(self) -> bool:
+        """True when whoever asked has the right, and a policy, a webhook or a quota said no to what was asked."""
+        return any(part in str(self) for part in _ADMISSION)
 
 
 class NotFound(KubeError):  # noqa: N818 - says what is the case
@@ -85,13 +98,13 @@ class Kube:
         except NotFound:
             return None
 
-    def items(self, path: str, selector: str = "") -> list[dict[str, Any]]:
-        """All objects of a list, page by page; ``selector`` is one of labels."""
-        return list(self._pages(path, selector, None))
+    def items(self, path: str, selector: str = "", *, fields: str = "") -> list[dict[str, Any]]:
+        """All objects of a list, page by page; ``selector`` is one of labels, ``fields`` one of fields."""
+        return list(self._pages(path, {"labelSelector": selector, "fieldSelector": fields}, None))
 
     def metadata_items(self, path: str, selector: str = "") -> list[dict[str, Any]]:
         """Metadata of all objects of a list and nothing else of them."""
-        return list(self._pages(path, selector, _METADATA_LIST))
+        return list(self._pages(path, {"labelSelector": selector}, _METADATA_LIST))
 
     def create(
         self, path: str, body: dict[str, Any], *, dry_run: bool = False, as_user: str | None = None
@@ -121,9 +134,11 @@ class Kube:
         """JSON merge patch of one object."""
         return self._call("PATCH", path, body, content_type=_MERGE_PATCH)
 
-    def _pages(self, path: str, selector: str, headers: Mapping[str, str] | None) -> Iterator[dict[str, Any]]:
+    def _pages(
+        self, path: str, selectors: dict[str, str], headers: Mapping[str, str] | None
+    ) -> Iterator[dict[str, Any]]:
         token = ""
-        fixed = {"limit": "500", **({"labelSelector": selector} if selector else {})}
+        fixed = {"limit": "500", **{name: value for name, value in selectors.items() if value}}
         while True:
             page = self.get(path, {**fixed, **({"continue": token} if token else {})}, headers=headers)
             yield from page.get("items") or ()
@@ -242,16 +257,3 @@ def namespace_of(tenant: dict[str, Any]) -> str:
     observed = (tenant.get("status") or {}).get("namespace")
     wanted = ((tenant.get("spec") or {}).get("namespace") or {}).get("name")
     return str(observed or wanted or names.default_namespace(tenant["metadata"]["name"]))
-
-
-def find_namespace(kube: Kube, tenant: str) -> str:
-    """Namespace of a tenant for somebody who may not read Tenants (they are cluster-scoped): the default name then.
-
-    Raises NotFound when the Tenant can be looked up and does not exist.
-    """
-    try:
-        return namespace_of(get_tenant(kube, tenant))
-    except KubeError as error:
-        if error.status != FORBIDDEN:
-            raise
-        return names.default_namespace(tenant)

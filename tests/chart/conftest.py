@@ -13,9 +13,14 @@ from tests.chart.plans import PLANS, SPACES, Case, keep
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.platform import Allowances, allow_annotations
 from tenantplane_cli.cluster import PROGRAMS_DISABLED, Cluster, install_chart, open_cluster
+from tenantplane_operator.tenant.namespace import pod_security_labels
 
+NEVER_PASSES = "robot@gitops.example"
+"""User of the values' fence.neverBypass."""
+RESTRICTED = pod_security_labels("restricted", "latest")
 VALUES = {
     **PROGRAMS_DISABLED,
+    "fence.neverBypass": ["system:serviceaccount:gitops:applier", NEVER_PASSES],
     "namespaces.createSystem": True,
     "access.platformAdmins": [{"kind": "Group", "name": "platform-team"}],
 }
@@ -40,12 +45,17 @@ PLAN = Allowances(registries=("example.com/",), storage_classes=("standard",))
 """Of the tenants acme and globex."""
 
 
-def tenant_namespace(tenant: str, name: str = "", allow: Allowances = PLAN) -> Manifest:
-    """What the operator makes for a tenant whose plan allows ``allow``."""
+def tenant_namespace(
+    tenant: str, name: str = "", allow: Allowances = PLAN, *, security: str | None = "restricted"
+) -> Manifest:
+    """What the operator makes for a tenant whose plan allows ``allow``; ``security`` is the enforced Pod Security."""
+    ours = {names.LABEL_TENANT: tenant, names.LABEL_MANAGED_BY: names.MANAGED_BY}
+    if security is not None:
+        ours |= pod_security_labels(security, "latest")
     return manifest(
         "Namespace",
         name or names.default_namespace(tenant),
-        labels={names.LABEL_TENANT: tenant, names.LABEL_MANAGED_BY: names.MANAGED_BY},
+        labels=ours,
         annotations={names.ANNOTATION_TENANT_ID: f"{tenant}-00000001", **allow_annotations(allow)},
     )
 
@@ -93,7 +103,8 @@ def world() -> Iterator[World]:
         until(lambda: world.operator.create(probe, dry=True).denied_by("tenantplane-operator-fence"), "the fence acts")
         for tenant, who in (("acme", "alice"), ("globex", "bob")):
             _make_tenant(world, tenant, who)
-        assert admin.create(manifest("Namespace", "elsewhere")).ok
+        # As strict as a tenant's, so that the operator is refused for whose it is and for nothing else.
+        assert admin.create(manifest("Namespace", "elsewhere", labels=dict(RESTRICTED))).ok
         assert admin.create(manifest("Secret", "foreign", "elsewhere", stringData={"password": "hunter2"})).ok
         yield world
 
@@ -180,6 +191,9 @@ def plans(world: World) -> Plans:
         assert world.admin.create(manifest("RuntimeClass", name, handler=name)).ok
     for plan, space in SPACES.items():
         assert world.operator.apply(tenant_namespace(f"plan-{plan}", space, PLANS[plan])).ok
+        # So that what is refused here is refused by the fence, and not by Pod Security before it.
+        level = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}
+        assert world.admin.merge("Namespace", "", space, level).ok
         for name in (names.CHILD_SERVICE_ACCOUNT, "builder"):
             account = manifest("ServiceAccount", name, space)
             until_ok(partial(world.admin.create, account), "the ServiceAccount is there")

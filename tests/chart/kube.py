@@ -63,6 +63,10 @@ _PLURALS = {
     "TCPRoute": ("gateway.networking.k8s.io/v1", "tcproutes"),
     "PriorityClass": ("scheduling.k8s.io/v1", "priorityclasses"),
     "RuntimeClass": ("node.k8s.io/v1", "runtimeclasses"),
+    "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "CSIStorageCapacity": ("storage.k8s.io/v1", "csistoragecapacities"),
+    "Certificate": ("cert-manager.io/v1", "certificates"),
+    "Bucket": ("s3.services.k8s.aws/v1", "buckets"),
     "Gateway": ("gateway.networking.k8s.io/v1", "gateways"),
     "VirtualService": ("networking.istio.io/v1", "virtualservices"),
 }

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
-from tests.chart.conftest import OPERATOR, World, binding, tenant_namespace, user
+from tests.chart.conftest import OPERATOR, RESTRICTED, World, binding, tenant_namespace, user
 from tests.chart.kube import Answer, Manifest, fence_down, manifest, until
 
 from tenantplane_api.runtime import names
@@ -22,7 +22,11 @@ def _bind(namespace: str, role: str = names.CLUSTER_ROLE_OPERATOR_NAMESPACE, *su
 
 
 def _label(namespace: str, tenant: str | None, *, sub: str = "") -> Act:
-    patch = {"metadata": {"labels": {names.LABEL_TENANT: tenant}}}
+    return _relabel(namespace, {names.LABEL_TENANT: tenant, **RESTRICTED}, sub=sub)
+
+
+def _relabel(namespace: str, labels: Mapping[str, str | None], *, sub: str = "") -> Act:
+    patch = {"metadata": {"labels": dict(labels)}}
     return lambda w: w.operator.merge("Namespace", "", namespace, patch, dry=True, sub=sub)
 
 
@@ -38,7 +42,24 @@ def _remove(namespace: str) -> Act:
     return lambda w: w.operator.delete("Namespace", "", namespace, dry=True)
 
 
-OURS = {names.LABEL_TENANT: "initech"}
+def _group(name: str) -> Manifest:
+    return {"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": name}
+
+
+def _account(namespace: str, name: str = "default") -> Manifest:
+    return {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+
+
+def _secret(kind: str) -> Act:
+    notes = {"kubernetes.io/service-account.name": names.CHILD_SERVICE_ACCOUNT}
+    return lambda w: w.operator.create(
+        manifest("Secret", "probe", "tenant-acme", type=kind, annotations=notes), dry=True
+    )
+
+
+OURS = {names.LABEL_TENANT: "initech", **RESTRICTED}
+ENFORCE = "pod-security.kubernetes.io/enforce"
+WORKLOADS = names.CLUSTER_ROLE_TENANT_WORKLOADS
 
 # What the fence alone refuses: RBAC allows it, and it happens as soon as the fence is down.
 REFUSED: dict[str, Act] = {
@@ -56,8 +77,25 @@ REFUSED: dict[str, Act] = {
     "gives a tenant to everybody": _bind(
         "tenant-acme",
         names.CLUSTER_ROLE_TENANT_ADMIN,
-        {"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:authenticated"},
+        _group("system:authenticated"),
     ),
+    "gives a tenant to EKS": _bind("tenant-acme", names.CLUSTER_ROLE_TENANT_ADMIN, _group("eks:managed")),
+    # Root on a node, by a namespace without Pod Security and the right to run pods there.
+    "makes a namespace without Pod Security": _make("initech", labels={names.LABEL_TENANT: "initech"}),
+    "makes a namespace below the floor": _make("initech", labels={**OURS, ENFORCE: "baseline"}),
+    "makes a privileged namespace": _make("initech", labels={**OURS, ENFORCE: "privileged"}),
+    "makes a namespace of an old standard": _make("initech", labels={**OURS, f"{ENFORCE}-version": "v1.20"}),
+    "lowers a tenant's Pod Security": _relabel("tenant-acme", {ENFORCE: "privileged"}),
+    "takes a tenant's Pod Security away": _relabel("tenant-acme", {ENFORCE: None}),
+    "turns a tenant's standard back": _relabel("tenant-acme", {f"{ENFORCE}-version": "v1.20"}),
+    "adopts and leaves Pod Security out": _relabel("offered", {names.LABEL_TENANT: "acme"}),
+    "gives itself the right to run pods": _bind("tenant-acme", WORKLOADS, OPERATOR),
+    "gives the data plane the right to run pods": _bind(
+        "tenant-acme", WORKLOADS, _account(names.NAMESPACE_SYSTEM, names.SERVICE_ACCOUNT_DATAPLANE)
+    ),
+    "gives kube-system the right to run pods": _bind("tenant-acme", WORKLOADS, _account("kube-system")),
+    "gives default the right to run pods": _bind("tenant-acme", WORKLOADS, _account("default")),
+    "makes a Secret with another's token": _secret("kubernetes.io/service-account-token"),
     "deletes a binding of kube-system": lambda w: w.operator.delete(
         "RoleBinding", "kube-system", "system::leader-locking-kube-scheduler", dry=True
     ),
@@ -92,12 +130,18 @@ ALLOWED: dict[str, Act] = {
     "binds a group of the tenant's": _bind(
         "tenant-acme",
         names.CLUSTER_ROLE_TENANT_VIEWER,
-        {"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "acme-viewers"},
+        _group("acme-viewers"),
     ),
+    "gives a tenant's ServiceAccount the right to run pods": _bind("tenant-acme", WORKLOADS, _account("tenant-acme")),
+    "gives a pipeline's ServiceAccount the right to run pods": _bind("tenant-acme", WORKLOADS, _account("ci")),
+    "makes a Secret": _secret("Opaque"),
     "deletes its own binding": lambda w: w.operator.delete(
         "RoleBinding", "tenant-acme", names.CHILD_ROLE_BINDING_WORKLOADS, dry=True
     ),
     "makes a tenant's namespace": _make("tenant-initech", labels=OURS),
+    "makes a tenant's namespace as the operator does": lambda w: w.operator.apply(
+        tenant_namespace("initech"), dry=True
+    ),
     "adopts with consent": _label("offered", "acme"),
     "labels a tenant's namespace": _annotate("tenant-acme", "example.com/note", "x"),
     "applies a tenant's namespace again": lambda w: w.operator.apply(tenant_namespace("acme"), dry=True),
@@ -232,6 +276,10 @@ WIDER: dict[str, Act] = {
     "takes a foreign namespace by its status": _label("elsewhere", "acme", sub="status"),
     "takes a foreign namespace by its finalizers": _sub("elsewhere", "finalize", labels=OURS),
     "lets a tenant's namespace go by its status": _label("tenant-acme", None, sub="status"),
+    "lowers a tenant's Pod Security by its status": _relabel("tenant-acme", {ENFORCE: "privileged"}, sub="status"),
+    "lowers a tenant's Pod Security by its finalizers": _sub(
+        "tenant-acme", "finalize", labels={**OURS, names.LABEL_TENANT: "acme", ENFORCE: "privileged"}
+    ),
     "makes a Role": lambda w: w.operator.create(manifest("Role", "probe", "tenant-acme", rules=[]), dry=True),
     "makes a ClusterRole": lambda w: w.operator.create(manifest("ClusterRole", "probe", rules=[]), dry=True),
     "makes a ClusterRoleBinding": lambda w: w.operator.create(

@@ -107,6 +107,29 @@ def test_a_cluster_admin_passes_the_namespace_fence(world: World, name: str) -> 
     assert answer.ok, answer.body
 
 
+def test_who_updates_namespaces_labels_them_without_a_right_to_patch(world: World) -> None:
+    rules = [{"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get", "list", "update"]}]
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "updater"}
+    items = (
+        manifest("ClusterRole", "updater", rules=rules),
+        manifest("ClusterRoleBinding", "updater", roleRef=reference, subjects=[user("uma")]),
+    )
+    for item in items:
+        assert world.admin.create(item).ok
+    uma = Actor(world.cluster.persona("uma"))
+    until(lambda: uma.get("Namespace").ok, "uma has her rights")
+
+    def write(**labels: str) -> Answer:
+        there = dict(uma.get("Namespace", "", "tenant-acme").body)
+        metadata = {**there["metadata"], "labels": {**there["metadata"]["labels"], **labels}}
+        return uma.put("Namespace", "", "tenant-acme", {**there, "metadata": metadata}, dry=True)
+
+    assert (answer := write(team="x")).ok, answer.body
+    assert write(**{PSA: "privileged"}).denied_by(NAMESPACES)
+    for item in reversed(items):
+        assert world.admin.delete(item["kind"], "", "updater").ok
+
+
 def test_all_rights_in_a_namespace_are_none_over_what_the_plan_allows(plans: Plans) -> None:
     """A RoleBinding to `cluster-admin` gives its people their own Namespace too: by RBAC, not past the fence."""
     for plan, space in SPACES.items():
@@ -115,7 +138,7 @@ def test_all_rights_in_a_namespace_are_none_over_what_the_plan_allows(plans: Pla
             assert _metadata(space, "annotations", "example.com/a", "x")(who).denied_by(NAMESPACES)
             for key in allow_annotations(PLANS["any"]):
                 assert _metadata(space, "annotations", key, "forged")(who).denied_by(NAMESPACES)
-            assert _metadata(space, "labels", PSA, "privileged")(who).denied_by(NAMESPACES)
+            assert _metadata(space, "labels", PSA, None)(who).denied_by(NAMESPACES)
             assert _metadata(space, "labels", names.LABEL_TENANT, None)(who).denied_by(NAMESPACES)
             assert who.delete("Namespace", "", space, dry=True).denied_by(NAMESPACES)
 
@@ -167,14 +190,28 @@ def test_only_the_operator_writes_runtime_documents(world: World) -> None:
     assert _remove(root).denied_by(RUNTIME)
     for person in (world.platform, world.alice, world.dataplane, world.eve):
         assert person.create(_document("t.globex"), dry=True).denied_by_rbac
-    token = manifest(
-        "Secret",
-        "probe",
-        names.NAMESPACE_RUNTIME,
-        type="kubernetes.io/service-account-token",
-        annotations={"kubernetes.io/service-account.name": "default"},
-    )
-    assert world.operator.create(token, dry=True).denied_by(RUNTIME)
+    assert world.operator.create(_document("t.globex", "Opaque"), dry=True).denied_by(RUNTIME)
+
+
+@pytest.mark.usefixtures("document")
+def test_a_runtime_document_may_be_written_back_as_it_was(world: World) -> None:
+    """So storage is migrated and encryption keys are rotated; whatever changes is refused, whoever asks."""
+    for who in (world.admin, _almighty(world)):
+        there = dict(who.get("Secret", names.NAMESPACE_RUNTIME, "t.acme").body)
+
+        def write(who: Actor = who, there: Manifest = there, **change: object) -> Answer:
+            return who.put("Secret", names.NAMESPACE_RUNTIME, "t.acme", {**there, **change}, dry=True)
+
+        assert (answer := write()).ok, answer.body
+        assert write(data={names.DOCUMENT_KEY: "e30K"}).denied_by(RUNTIME)
+        assert write(immutable=True).denied_by(RUNTIME)
+        for key, value in (
+            ("labels", {"a": "b"}),
+            ("annotations", {"a": "b"}),
+            ("finalizers", ["example.com/x"]),
+            ("ownerReferences", [{"apiVersion": "v1", "kind": "ConfigMap", "name": "x", "uid": "x"}]),
+        ):
+            assert write(metadata={**there["metadata"], key: value}).denied_by(RUNTIME), key
 
 
 def _almighty(world: World) -> Actor:

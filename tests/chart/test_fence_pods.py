@@ -177,6 +177,58 @@ CASES: dict[str, Case] = {
         NEVER, "further networks", annotations={"v1.multus-cni.io/default-network": "kube-system/x"}
     ),
     "role of the node's agent": _case(NEVER, "cloud identities", annotations={"iam.amazonaws.com/role": "admin"}),
+    **{
+        f"annotation {key}": _case(NEVER, "annotations of pods", annotations={key: "x"})
+        for key in (
+            "karpenter.sh/do-not-disrupt",
+            "cluster-autoscaler.kubernetes.io/safe-to-evict",
+            "cni.projectcalico.org/ipAddrs",
+            "ovn.kubernetes.io/ip_address",
+            "net.default.ovn.kubernetes.io/allow_live_migration",
+            "k8s.ovn.org/pod-networks",
+            "policy.cilium.io/no-track-port",
+            "io.cilium/no-track-port",
+            "io.katacontainers.config.hypervisor.path",
+            "x.katacontainers.config.runtime",
+            "io.kubernetes.cri-o.userns-mode",
+            "kubernetes.cri-o.Spoofed",
+            "cpu-quota.crio.io",
+            "irq-load-balancing.crio.io/pod",
+            "devices.nri.io/container.c",
+            "ulimits.nri.containerd.io/container.c",
+            "dev.gvisor.spec.mount.data.source",
+            "x.gvisor.dev/y",
+            "vpc.amazonaws.com/pod-eni",
+            "external-dns.alpha.kubernetes.io/hostname",
+            "external-dns.kubernetes.io/internal-hostname",
+        )
+    },
+    **{
+        f"annotation {key}, which only looks like it": _case(WITH_IMAGE, "", annotations={key: "x"})
+        for key in (
+            "note",
+            "notkarpenter.sh/x",
+            "mycilium.io/x",
+            "prometheus.io/scrape",
+            "example.com/io.katacontainers.config",
+            "kubectl.kubernetes.io/default-container",
+        )
+    },
+    "device by the name of its class": _case(
+        NEVER,
+        "deviceclass.resource.kubernetes.io",
+        container(resources={"limits": {"deviceclass.resource.kubernetes.io/gpu.example.com": "8"}}),
+    ),
+    "init container's device by the name of its class": _case(
+        NEVER,
+        "deviceclass.resource.kubernetes.io",
+        initContainers=[
+            container("i", resources={"limits": {"deviceclass.resource.kubernetes.io/gpu.example.com": "8"}})
+        ],
+    ),
+    "device by its own name": _case(WITH_IMAGE, "", container(resources={"limits": {"nvidia.com/gpu": "1"}})),
+    "takes years to end": _case(NEVER, "terminationGracePeriodSeconds", terminationGracePeriodSeconds=10**9),
+    "takes an hour to end": _case(WITH_IMAGE, "", terminationGracePeriodSeconds=3600),
     "annotation of its own": _case(WITH_IMAGE, "", annotations={"example.com/a": "b"}),
 }
 
@@ -193,6 +245,11 @@ IN_TEMPLATES: dict[str, tuple[Manifest, str]] = {
     "token": (pod_spec(**_token("vault", "tenant")), "projected token"),
     "scheduler": (pod_spec(schedulerName="mine"), "schedulerName"),
     "claim": (pod_spec(resourceClaims=[{"name": "g", "resourceClaimTemplateName": "g"}]), "resourceClaims"),
+    "device": (
+        pod_spec(container(resources={"limits": {"deviceclass.resource.kubernetes.io/gpu.example.com": "8"}})),
+        "deviceclass",
+    ),
+    "end": (pod_spec(terminationGracePeriodSeconds=7200), "terminationGracePeriodSeconds"),
     "affinity": (pod_spec(**_affinity("podAntiAffinity", namespaceSelector={})), "podAntiAffinity"),
 }
 
@@ -236,6 +293,8 @@ def test_a_big_pod_and_a_long_list_stay_within_what_kubernetes_lets_a_policy_cos
         registries=entries, tolerations=tuple(f"taint{n}.example/{'x' * 40}" for n in range(limits.ALLOW_MAX))
     )
     assert world.operator.apply(tenant_namespace("plan-long", space, allow)).ok
+    level = {"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "privileged"}}}
+    assert world.admin.merge("Namespace", "", space, level).ok
     assert world.admin.create(binding("everything", space, "cluster-admin", user("carla"))).ok
     containers = [container(f"c{n}", image=f"{entries[-1]}app{n}:1") for n in range(100)]
     tolerations = [{"key": key, "operator": "Exists"} for key in allow.tolerations]
@@ -253,6 +312,7 @@ FOREIGN = pod_spec(
     container(image="old.example/app:1", imagePullPolicy="Never"),
     tolerations=[{"key": "old", "operator": "Exists"}],
     schedulerName="old",
+    terminationGracePeriodSeconds=7200,
     volumes=_token("vault", "default")["volumes"],
 )
 
@@ -276,6 +336,7 @@ def test_a_plan_that_shrinks_stops_nothing_that_is_there(world: World, plans: Pl
                 ({"containers": [container(imagePullPolicy="Never")]}, "imagePullPolicy Never"),
                 ({"tolerations": [{"key": "new", "operator": "Exists"}]}, "toleration of new"),
                 ({"schedulerName": "new"}, "schedulerName"),
+                ({"terminationGracePeriodSeconds": 7201}, "terminationGracePeriodSeconds"),
                 ({"serviceAccountName": "tenant"}, "projected token"),
                 ({"nodeName": "n"}, "nodeName"),
             ]

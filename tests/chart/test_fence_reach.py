@@ -34,6 +34,7 @@ STORAGE = "tenantplane-tenant-storage-fence"
 SERVICES = "tenantplane-tenant-services-fence"
 IDENTITY = "tenantplane-tenant-identity-fence"
 BOUNDARY = "tenantplane-tenant-boundary-fence"
+TENANT = "tenantplane-tenant-fence"
 CLOSED = SPACES["closed"]
 
 
@@ -78,19 +79,11 @@ OLD_CLASS = "volume.beta.kubernetes.io/storage-class"
 ELSEWHERE = {"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "s", "namespace": "tenant-globex"}
 
 
-def _service(annotations: Any = None, **spec: Any) -> Act:
-    full = {"selector": {"app": "x"}, "ports": [{"port": 80}], **spec}
-    return create(lambda space: manifest("Service", "probe", space, annotations=annotations or {}, spec=full))
-
-
-EXTERNAL_DNS = "external-dns.alpha.kubernetes.io/hostname"
-
-
 CASES: dict[str, Case] = {
     "claim of the plan's class": Case(_pvc(storageClassName="standard"), LISTED, STORAGE, "storageClassName standard"),
     "claim of another class": Case(_pvc(storageClassName="fast"), ANY, STORAGE, "storageClassName fast"),
-    "claim of no class": Case(_pvc(), ANY, STORAGE, "names no storageClassName"),
-    "claim of a volume without class": Case(_pvc(storageClassName=""), ANY, STORAGE, "names no storageClassName"),
+    "claim of no class": Case(_pvc(), NEVER, STORAGE, "names no storageClassName"),
+    "claim of a volume without class": Case(_pvc(storageClassName=""), NEVER, STORAGE, "names no storageClassName"),
     "claim by the annotation of old": Case(_pvc({OLD_CLASS: "fast"}), ANY, STORAGE, "storageClassName fast"),
     "claim by both": Case(
         _pvc({OLD_CLASS: "fast"}, storageClassName="standard"), ANY, STORAGE, "storageClassName fast"
@@ -136,7 +129,7 @@ CASES: dict[str, Case] = {
     "StatefulSet's claim of another class": Case(
         _in_set(storageClassName="fast"), ANY, STORAGE, "storageClassName fast"
     ),
-    "StatefulSet's claim of no class": Case(_in_set(), ANY, STORAGE, "names no storageClassName"),
+    "StatefulSet's claim of no class": Case(_in_set(), NEVER, STORAGE, "names no storageClassName"),
     "StatefulSet's claim by the annotation of old": Case(
         _in_set({OLD_CLASS: "fast"}), ANY, STORAGE, "storageClassName fast"
     ),
@@ -148,24 +141,8 @@ CASES: dict[str, Case] = {
     "volume of a claim": Case(_volume(persistentVolumeClaim={"claimName": "own"}), WITH_IMAGE, STORAGE, ""),
     "volume of a Secret": Case(_volume(secret={"secretName": "own"}), WITH_IMAGE, STORAGE, ""),
     "empty volume": Case(_volume(emptyDir={}), WITH_IMAGE, STORAGE, ""),
-    "Service": Case(_service(), WITH_IMAGE, SERVICES, ""),
-    "headless Service": Case(_service(clusterIP="None"), WITH_IMAGE, SERVICES, ""),
-    "Service with a load balancer": Case(_service(type="LoadBalancer"), LISTED, SERVICES, "allow.serviceTypes"),
-    "Service with a node port": Case(_service(type="NodePort"), ANY, SERVICES, "allow.serviceTypes"),
-    "Service with another's name": Case(
-        _service(type="ExternalName", externalName="tenantplane-dataplane.tenantplane-system.svc"),
-        NEVER,
-        SERVICES,
-        "ExternalName",
-    ),
-    "Service that takes an address": Case(_service(externalIPs=["203.0.113.7"]), NEVER, SERVICES, "externalIPs"),
-    "Service to our pods": Case(_service(selector={names.LABEL_COMPONENT: "model"}), NEVER, SERVICES, "selector"),
-    "Service without selector": Case(_service(selector={}), WITH_IMAGE, SERVICES, ""),
-    "Service with a DNS name of the plan": Case(
-        _service({EXTERNAL_DNS: "a.acme.example, acme.example"}, clusterIP="None"), LISTED, SERVICES, "external-dns"
-    ),
-    "Service with a DNS name of another": Case(
-        _service({EXTERNAL_DNS: "a.acme.example,globex.example"}, clusterIP="None"), ANY, SERVICES, "external-dns"
+    "resource of a cloud": Case(
+        create(partial(manifest, "Bucket", "probe", spec={})), NEVER, TENANT, "resources of a cloud"
     ),
     "ServiceAccount": Case(create(lambda space: manifest("ServiceAccount", "probe", space)), WITH_IMAGE, IDENTITY, ""),
     **{
@@ -227,11 +204,16 @@ def _things(plans: Plans) -> Iterator[None]:
         keep(admin, workload("Pod", pod_spec(), space, name="plain"))
         keep(admin, manifest("NetworkPolicy", "plain", space, spec={"podSelector": {}}))
         keep(admin, manifest("Service", "plain", space, spec={"ports": [{"port": 80}]}))
+        keep(admin, manifest("PersistentVolumeClaim", "plain", space, spec=_claim(storageClassName="standard")["spec"]))
     yield from serve(
-        admin, custom("gateway.networking.k8s.io", "Gateway"), custom("networking.istio.io", "VirtualService")
+        admin,
+        custom("gateway.networking.k8s.io", "Gateway"),
+        custom("networking.istio.io", "VirtualService"),
+        custom("cert-manager.io", "Certificate"),
+        custom("s3.services.k8s.aws", "Bucket"),
     )
     for space in spaces:
-        for kind in ("Pod", "NetworkPolicy", "Service"):
+        for kind in ("Pod", "NetworkPolicy", "Service", "PersistentVolumeClaim"):
             assert admin.delete(kind, space, "plain").ok
 
 
@@ -269,6 +251,16 @@ BELONGS: dict[str, Act] = {
     "ResourceClaimTemplate": create(partial(manifest, "ResourceClaimTemplate", "probe", spec={"spec": DEVICE})),
     "Gateway": create(partial(manifest, "Gateway", "probe", spec={})),
     "VirtualService": create(partial(manifest, "VirtualService", "probe", spec={})),
+    "Certificate": create(partial(manifest, "Certificate", "probe", spec={})),
+    "PodDisruptionBudget": create(
+        partial(manifest, "PodDisruptionBudget", "probe", spec={"maxUnavailable": 0, "selector": {}})
+    ),
+    "CSIStorageCapacity": create(
+        partial(manifest, "CSIStorageCapacity", "probe", storageClassName="standard", capacity="1Ti", nodeTopology={})
+    ),
+    "status of a claim": lambda who, space: who.merge(
+        "PersistentVolumeClaim", space, "plain", {"status": {"phase": "Bound"}}, dry=True, sub="status"
+    ),
     "status of a pod": lambda who, space: who.merge("Pod", space, "plain", STATUS, dry=True, sub="status"),
     "status of a Service": lambda who, space: who.merge(
         "Service", space, "plain", {"metadata": {"annotations": {"a": "b"}}}, dry=True, sub="status"
@@ -301,7 +293,7 @@ def test_some_kinds_are_never_a_tenants(plans: Plans, name: str) -> None:
     assert answer.ok, answer.body
 
 
-@pytest.mark.parametrize("policy", [STORAGE, SERVICES, IDENTITY, BOUNDARY])
+@pytest.mark.parametrize("policy", [STORAGE, IDENTITY, BOUNDARY, TENANT])
 def test_without_the_fence_all_of_it_happens(plans: Plans, policy: str) -> None:
     belongs = {name: Case(act, NEVER, BOUNDARY, "") for name, act in BELONGS.items()}
     plans.check_without(policy, {**CASES, **belongs})
@@ -336,12 +328,32 @@ def test_a_plan_that_shrinks_stops_nothing_that_is_there(plans: Plans, kind: str
     plans.check_kept(kind, there, fresh, policy, word)
 
 
-def test_a_quarrel_between_two_policies_names_one(plans: Plans) -> None:
-    """Whoever reads the refusal sees which fence said it, what was wrong, and what to do."""
-    answer: Answer = _service(type="NodePort")(plans.user, CLOSED)
-    assert f"ValidatingAdmissionPolicy '{SERVICES}' with binding '{SERVICES}' denied request: " in answer.message
-    assert "use type ClusterIP" in answer.message
-    assert answer.body["reason"] == "Forbidden"
+NOTES = {
+    "pv.kubernetes.io/bind-completed": "yes",
+    "pv.kubernetes.io/bound-by-controller": "yes",
+    "volume.beta.kubernetes.io/storage-provisioner": "ebs.csi.example",
+    "volume.kubernetes.io/storage-provisioner": "ebs.csi.example",
+    "volume.kubernetes.io/selected-node": "node-1",
+}
+ROLES = {names.ANNOTATION_ROLE_ARN: "r", "eks.amazonaws.com/audience": "a", "eks.amazonaws.com/token-expiration": "9"}
+
+
+def test_annotations_have_no_order(world: World, plans: Plans) -> None:
+    """Maps are walked in any order, so each update is tried often; and one that is taken away or changed is noticed."""
+    claim, account = "PersistentVolumeClaim", "ServiceAccount"
+    keep(world.admin, manifest(claim, "noted", CLOSED, annotations=NOTES, spec=_claim(storageClassName="old")["spec"]))
+    keep(world.admin, manifest(account, "noted", CLOSED, annotations=ROLES))
+    for kind, notes, policy in ((claim, NOTES, STORAGE), (account, ROLES, IDENTITY)):
+
+        def write(kind: str = kind, **metadata: Any) -> Answer:
+            return plans.user.merge(kind, CLOSED, "noted", {"metadata": metadata}, dry=True)
+
+        for number in range(20):
+            assert (answer := write(labels={"a": str(number)})).ok, answer.body
+        for key in notes:
+            assert write(annotations={key: None}).denied_by(policy), key
+            assert write(annotations={key: "other"}).denied_by(policy), key
+        assert world.admin.delete(kind, CLOSED, "noted").ok
 
 
 def test_who_may_evict_in_the_whole_cluster_drains_tenants_pods_too(world: World, plans: Plans) -> None:

@@ -17,7 +17,11 @@ pytestmark = [pytest.mark.cluster, pytest.mark.xdist_group("chart")]
 
 INGRESS = "tenantplane-tenant-ingress-fence"
 GATEWAY = "tenantplane-tenant-gateway-fence"
-EXTERNAL_DNS = "external-dns.alpha.kubernetes.io/hostname"
+DNS_KEYS = tuple(
+    f"{prefix}/{key}"
+    for prefix in ("external-dns.alpha.kubernetes.io", "external-dns.kubernetes.io")  # before and since 0.22
+    for key in ("hostname", "internal-hostname")
+)
 
 
 def _backend(path: str = "/", path_type: str = "Prefix") -> Manifest:
@@ -62,6 +66,7 @@ def _route(
     parent: Manifest | None = None,
     kind: str = "HTTPRoute",
     rule: Manifest | None = None,
+    annotations: Any = None,
     **spec: Any,
 ) -> Act:
     full = {
@@ -70,7 +75,7 @@ def _route(
         **({"hostnames": list(hosts)} if hosts else {}),
         **spec,
     }
-    return create(lambda space: manifest(kind, "probe", space, spec=full))
+    return create(lambda space: manifest(kind, "probe", space, annotations=annotations or {}, spec=full))
 
 
 def _to(**backend: Any) -> Manifest:
@@ -111,8 +116,22 @@ CASES: dict[str, Case] = {
         INGRESS,
         "class internal",
     ),
-    "Ingress with another DNS name": Case(
-        _ingress(annotations={EXTERNAL_DNS: "globex.example"}), ANY, INGRESS, "globex", plans=LISTED
+    **{
+        f"{kind} with another name by {key}": Case(
+            make(annotations={key: "app.acme.example, globex.example"}), ANY, policy, "globex", plans=LISTED
+        )
+        for key in DNS_KEYS
+        for kind, make, policy in (("Ingress", _ingress, INGRESS), ("HTTPRoute", _route, GATEWAY))
+    },
+    **{
+        f"{kind} with its own name by {key}": Case(
+            make(annotations={key: "acme.example, a.acme.example"}), LISTED, policy, "", plans=LISTED
+        )
+        for key in DNS_KEYS
+        for kind, make, policy in (("Ingress", _ingress, INGRESS), ("HTTPRoute", _route, GATEWAY))
+    },
+    "TCPRoute with another name": Case(
+        _route(kind="TCPRoute", annotations={DNS_KEYS[2]: "globex.example"}), ANY, GATEWAY, "globex", plans=LISTED
     ),
     "Ingress with a path of code": Case(_ingress(path="/x;}location /y{"), NEVER, INGRESS, "path", plans=LISTED),
     "Ingress with a pattern": Case(_ingress(path="/x(/|.*)"), LISTED, INGRESS, "", plans=LISTED),
@@ -236,6 +255,30 @@ OBJECTS: dict[str, tuple[Manifest, Manifest, str, str]] = {
 def test_a_plan_that_shrinks_closes_no_way_that_is_open(plans: Plans, kind: str) -> None:
     there, fresh, policy, word = OBJECTS[kind]
     plans.check_kept(kind, there, fresh, policy, word)
+
+
+def test_two_tenants_of_one_plan_share_no_host(plans: Plans) -> None:
+    plan = Allowances(
+        ingress_hosts=("*.{tenant}.apps.example", "{tenantID}.example"),
+        ingress_classes=("public",),
+        gateways=("edge/public",),
+    )
+    tenants = {name: f"tenant-{name}" for name in ("plan-one", "plan-two")}
+    for name, space in tenants.items():
+        own = plan.for_tenant(name, f"{name}-00000001")
+        assert plans.world.operator.apply(tenant_namespace(name, space, own)).ok
+        assert plans.world.admin.create(binding("everything", space, "cluster-admin", user("carla"))).ok
+        until(lambda: not _ingress()(plans.user, space).denied_by_rbac, "the rights are there")  # noqa: B023
+    for name in tenants:
+        for host in (f"shop.{name}.apps.example", f"{name}-00000001.example"):
+            for act, policy in ((_ingress(host), INGRESS), (_route((host,)), GATEWAY)):
+                for other, space in tenants.items():
+                    answer = act(plans.user, space)
+                    assert answer.ok if other == name else answer.denied_by(policy), (host, space, answer.body)
+    # The plan's own text is nobody's host.
+    assert _route(("*.{tenant}.apps.example",))(plans.user, tenants["plan-one"]).denied_by(GATEWAY)
+    for space in tenants.values():
+        assert plans.world.operator.delete("Namespace", "", space).ok
 
 
 def test_many_hosts_and_a_long_list_stay_within_what_kubernetes_lets_a_policy_cost(plans: Plans) -> None:

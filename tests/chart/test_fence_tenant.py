@@ -27,7 +27,12 @@ def _pod_spec(**more: object) -> Manifest:
                 "name": "c",
                 "image": "example.com/app:1",
                 "imagePullPolicy": "Always",
-                "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+                "securityContext": {
+                    "allowPrivilegeEscalation": False,
+                    "capabilities": {"drop": ["ALL"]},
+                    "runAsNonRoot": True,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
             }
         ],
         "restartPolicy": "Never",
@@ -40,6 +45,17 @@ def _template(labels: dict[str, str] | None = None, annotations: dict[str, str] 
         "metadata": {"labels": {"app": "x", **(labels or {})}, "annotations": annotations or {}},
         "spec": {**_pod_spec(), "restartPolicy": "Always"},
     }
+
+
+def _finalized() -> Manifest:
+    template = _template()
+    return {**template, "metadata": {**template["metadata"], "finalizers": [names.FINALIZER]}}
+
+
+def _autoscaler(kind: str, name: str, version: str = "apps/v1") -> Act:
+    target = {"apiVersion": version, "kind": kind, "name": name}
+    spec = {"maxReplicas": 2, "scaleTargetRef": target}
+    return _create(manifest("HorizontalPodAutoscaler", "probe", SPACE, spec=spec))
 
 
 def _selected(template: Manifest, **more: object) -> Manifest:
@@ -193,6 +209,13 @@ REFUSED: dict[str, Act] = {
         for kind, w in _workloads(_template(annotations={names.ANNOTATION_REVISION: "1"})).items()
     },
     **{f"{kind} whose pods claim to be managed": _create(w) for kind, w in _workloads(_template(MANAGED)).items()},
+    **{f"{kind} whose pods we would have to release": _create(w) for kind, w in _workloads(_finalized()).items()},
+    # Kubernetes' autoscaler passes the fence, so it must not be sent to what the operator runs.
+    "autoscaler of our workload": _autoscaler("Deployment", f"{names.CHILD_WORKLOAD_PREFIX}llm"),
+    "autoscaler of our StatefulSet": _autoscaler("StatefulSet", f"{names.CHILD_WORKLOAD_PREFIX}llm"),
+    "workload with a name of ours": _create(
+        manifest("Deployment", f"{names.CHILD_WORKLOAD_PREFIX}llm", SPACE, spec=_selected(_template()))
+    ),
 }
 
 ALLOWED: dict[str, Act] = {
@@ -231,14 +254,8 @@ ALLOWED: dict[str, Act] = {
     "Service": _create(_service()),
     "headless Service": _create(_service(clusterIP="None")),
     "Pod": _create(manifest("Pod", "probe", SPACE, labels={"app": "x"}, spec=_pod_spec())),
-    "HorizontalPodAutoscaler": _create(
-        manifest(
-            "HorizontalPodAutoscaler",
-            "probe",
-            SPACE,
-            spec={"maxReplicas": 2, "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "own"}},
-        )
-    ),
+    "HorizontalPodAutoscaler": _autoscaler("Deployment", "own"),
+    "HorizontalPodAutoscaler of a model": _autoscaler("ModelDeployment", "tenantplane-llm", names.API_VERSION),
     **{
         kind: _create(w)
         for kind, w in _workloads(_template()).items()

@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from tests.cli.processes import environment, tenantplane
+from tests.cli.processes import environment, here, tenantplane
 
 from tenantplane_api.runtime.durations import parse_duration as go
+from tenantplane_cli import keyobjects
 from tenantplane_cli.keyobjects import describe, wait_for
 from tenantplane_cli.keys import _expiry, _refuse_rotation, _rotated, _withdrawn, go_duration
+from tenantplane_cli.kube import KubeError
 from tenantplane_cli.output import CliError, UsageError
 
 
@@ -40,6 +42,14 @@ def test_an_expiry_is_a_lifetime_or_a_time() -> None:
     assert timedelta(days=89, hours=23) < left <= timedelta(days=90)
     with pytest.raises(UsageError, match="--expires: 'never' is not a duration"):
         _expiry("never")
+
+
+def test_an_expiry_at_the_edge_of_time_is_valid_rfc_3339_or_refused() -> None:
+    assert _expiry("0900-01-01T00:00:00Z") == "0900-01-01T00:00:00Z"
+    assert _expiry("9999-12-31T23:59:59.9Z") == "9999-12-31T23:59:59Z"
+    for text in ("9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+01:00"):
+        with pytest.raises(UsageError, match=r"--expires: .* lies outside the years 1 to 9999"):
+            _expiry(text)
 
 
 def key(spec: dict[str, Any] | None = None, **status: Any) -> dict[str, Any]:
@@ -94,25 +104,47 @@ def test_a_revocation_is_over_when_the_key_is_withdrawn() -> None:
     done = key(revokedAt=at, conditions=[ready("Revoked", "False", "Published"), stalled])
     assert not _withdrawn(under_way)
     assert _withdrawn(done)
-
-    class Kube:
-        answers: ClassVar = [under_way, done]
-
-        def get(self, _: str) -> dict[str, Any]:
-            return self.answers.pop(0)
-
     # Revoked is a stalled state: it must not be taken for a failure on the way.
-    assert wait_for(Kube(), "x", _withdrawn, "no", through="Revoked") is done
+    assert wait_for(Answers(under_way, done), "x", _withdrawn, "no", stalls=False) is done
+
+
+class Answers:
+    """A cluster that gives these answers, one after the other; the last one again and again."""
+
+    def __init__(self, *answers: dict[str, Any] | KubeError) -> None:
+        self.answers = list(answers)
+
+    def get(self, _: str) -> dict[str, Any]:
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, KubeError):
+            raise answer
+        return answer
+
+
+@pytest.mark.parametrize("status", [0, 429, 500, 503])
+def test_a_wait_outlasts_faults_that_pass_and_no_others(
+    status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fault, done = KubeError(status, "away"), key(conditions=[ready("Published", "True", "Published")])
+    assert wait_for(Answers(fault, fault, done), "x", lambda found: found is done, "no") is done
+    assert capsys.readouterr().err == "away (asking again)\n"
+    with pytest.raises(KubeError, match="no right"):
+        wait_for(Answers(KubeError(403, "no right"), done), "x", lambda _: True, "no")
+    monkeypatch.setattr(keyobjects, "WAIT_SECONDS", 0.3)
+    with pytest.raises(KubeError, match="away"):
+        wait_for(Answers(fault), "x", lambda _: True, "no")
 
 
 class Server(http.server.BaseHTTPRequestHandler):
-    """An API server that has one key, and says which requests came."""
+    """An API server that has one key and the Tenant acme, and says which requests came."""
 
     seen: ClassVar[list[str]] = []
+    keys: ClassVar[list[dict[str, Any]]] = []
+    """The states in which the key is found, one after the other; the last one again and again."""
 
-    def _answer(self, body: dict[str, Any]) -> None:
+    def _answer(self, body: dict[str, Any], status: int = 200) -> None:
         data = json.dumps(body).encode()
-        self.send_response(200)
+        self.send_response(status)
         self.send_header("content-type", "application/json")
         self.send_header("content-length", str(len(data)))
         self.end_headers()
@@ -120,7 +152,13 @@ class Server(http.server.BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.seen.append(f"GET {self.path}")
-        self._answer(key(keyID="abcdefgh"))
+        path = self.path.partition("?")[0]
+        if path.endswith("/tenants"):
+            self._answer({"items": [{"metadata": {"name": "acme"}}]})
+        elif "/tenants/" in path:
+            self._answer({"message": f'tenants.tenantplane.dev "{path.rpartition("/")[2]}" not found'}, 404)
+        else:
+            self._answer(self.keys.pop(0) if len(self.keys) > 1 else self.keys[0])
 
     def do_PATCH(self) -> None:
         length = int(self.headers["content-length"])
@@ -136,6 +174,7 @@ def kubeconfig(tmp_path: Path) -> Iterator[Path]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Server.seen.clear()
+    Server.keys[:] = [key(keyID="abcdefgh")]
     config = tmp_path / "kubeconfig"
     config.write_text(
         "apiVersion: v1\nkind: Config\ncurrent-context: c\n"
@@ -168,6 +207,29 @@ def test_without_somebody_to_ask_nothing_is_revoked(kubeconfig: Path, tmp_path: 
     )
     assert done.returncode == 2
     assert "say --yes" in done.stderr
+    assert not [line for line in Server.seen if line.startswith("PATCH")]
+
+
+@pytest.mark.parametrize("reason", ["KeyTampered", "Expired", "KeyRejected"])
+def test_a_stalled_key_is_revoked_like_any_other(kubeconfig: Path, tmp_path: Path, reason: str) -> None:
+    before = key(conditions=[ready(reason), ready(reason, "True", "Stalled"), ready(reason, "False", "Published")])
+    after = key(
+        revokedAt="2026-01-01T00:00:00Z",
+        conditions=[ready("Revoked", "True", "Stalled"), ready("Revoked", "False", "Published")],
+    )
+    # Looked at, asked for, and found as it was before the operator came to it.
+    Server.keys[:] = [before, before, after]
+    done = here("keys", "revoke", "ci", "-n", "tenant-acme", "--yes", "--kubeconfig", kubeconfig, home=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "apikey/ci revoked\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    "command", [["keys", "list"], ["keys", "get", "ci"], ["keys", "revoke", "ci", "--yes"], ["chat", "hello"]]
+)
+def test_a_misspelt_tenant_is_told_which_one_is_near(kubeconfig: Path, tmp_path: Path, command: list[str]) -> None:
+    done = here(*command, "--tenant", "acmee", "--kubeconfig", kubeconfig, home=tmp_path)
+    assert done.returncode == 1
+    assert "there is no Tenant 'acmee'; is it acme?" in done.stderr
     assert not [line for line in Server.seen if line.startswith("PATCH")]
 
 

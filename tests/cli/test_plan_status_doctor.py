@@ -24,7 +24,7 @@ from tests.operator.e2e.world import CHILDREN, Operator, World, wait
 
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.platform import Platform
-from tenantplane_cli.doctor import fences, install, probe
+from tenantplane_cli.doctor import fences, install, probe, programs
 from tenantplane_cli.doctor.report import Finding, Verdict
 from tenantplane_cli.kube import Kube
 from tenantplane_cli.rest import Rest
@@ -313,6 +313,13 @@ def test_status_for_those_who_may_see_less(world: World, operator: Operator, tmp
     assert "you may read neither Tenants nor namespace tenant-other" in _tree(petra, "other", code=1)
     assert "you may not do that" in _tree(petra, code=1)
 
+    # What a fence would refuse of their apply, the plan refuses; their own key is compared, and nothing would change.
+    assert petra.actions(KEY, code=0) == {}
+    meta = {"name": "new", "namespace": SPACE}
+    new, forged = ({**KEY, "metadata": each} for each in (meta, {**meta, "labels": {names.LABEL_TENANT: "other"}}))
+    assert "ValidatingAdmissionPolicy" in petra.plan(forged, code=1)
+    assert petra.actions(new, code=2) == {"APIKey/new": "create", "Secret/new": "create"}
+
     stranger = Person(world, tmp_path, world.cluster.persona("stranger").kubeconfig)
     refused = _tree(stranger, NAME, code=1)
     assert "you may read neither Tenants nor namespace" in refused
@@ -321,6 +328,8 @@ def test_status_for_those_who_may_see_less(world: World, operator: Operator, tmp
 
 def test_unknown_and_broken_tenants(world: World, operator: Operator, admin: Person) -> None:
     assert "there is no Tenant 'plantt'; is it plant?" in _tree(admin, "plantt", code=1)
+    done = admin.run("keys", "list", "--tenant", "plantt", "--kubeconfig", admin.kubeconfig)
+    assert "there is no Tenant 'plantt'; is it plant?" in done.stderr
     done = admin.run("status", "plant", "--kubeconfig", admin.kubeconfig, "--context", "prod")
     assert "the kubeconfig has no context 'prod'; there: tenantplane" in done.stderr
 
@@ -408,6 +417,18 @@ def test_doctor_finds_a_sound_installation_sound(world: World, operator: Operato
     _await_no_probe(world)
 
 
+def test_doctor_tells_what_is_held_back(world: World, operator: Operator, admin: Person) -> None:
+    held = f"/api/v1/namespaces/{names.NAMESPACE_SYSTEM}/configmaps/{names.CONFIG_MAP_HELD}"
+    entry = f"{names.HELD_PREFIX}m.{SPACE}.big"
+    with Kube(admin.kubeconfig) as kube, operator_frozen(operator):
+        assert _verdict(programs.mass_deletion(kube, Platform()), "") is Verdict.OK
+        kube.merge(held, {"data": {entry: "ModelDeployment big since 2026-01-01T00:00:00Z"}})
+        (found,) = programs.mass_deletion(kube, Platform())
+        kube.merge(held, {"data": {entry: None}})
+    assert (found.verdict, f"m.{SPACE}.big" in found.text) == (Verdict.WARN, True)
+    assert "tenantplane release --confirm" in found.mend
+
+
 def test_doctor_for_somebody_without_rights_concludes_nothing(world: World, operator: Operator, tmp_path: Path) -> None:
     stranger = Person(world, tmp_path, world.cluster.persona("stranger").kubeconfig)
     found = _doctor(stranger, code=0)
@@ -432,6 +453,15 @@ def test_doctor_sees_what_is_gone(world: World, operator: Operator, admin: Perso
             )
         wait(lambda: {each.verdict for each in fences.in_force(kube, Platform())} == {Verdict.OK}, "mended", target=2)
         role = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
+        bypass = {
+            "metadata": {"name": "test-bypass"},
+            "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": "tenantplane-fence-bypass"},
+            "subjects": [{"apiGroup": RBAC, "kind": "User", "name": "petra"}],
+        }
+        assert world.call("POST", role, bypass)[0] == 201
+        # The tenant's only admin may pass the fence now: that says nothing about the fence.
+        wait(lambda: _verdict(fences.in_force(kube, Platform()), fences.TENANT_FENCE) is Verdict.SKIP, "seen", target=2)
+        world.call("DELETE", f"{role}/test-bypass")
         with removed(world, f"{role}/tenantplane-fence-bypass"):
             assert _verdict(install.roles(kube), "") is Verdict.FAIL
             wait(lambda: _verdict(install.operator_rights(kube, Platform()), "") is Verdict.FAIL, "seen", target=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,9 @@ import pytest
 from rich.console import Console
 from tests.cli.processes import here
 
-from tenantplane_cli.status.observe import event_line, limit_range_child, quota_child
+from tenantplane_cli.kube import KubeError
+from tenantplane_cli.status import command
+from tenantplane_cli.status.observe import _Look, event_line, limit_range_child, quota_child
 from tenantplane_cli.status.render import tree_of
 from tenantplane_cli.status.view import Child, View, view_of
 
@@ -98,6 +101,75 @@ def test_events_on_one_line() -> None:
         "regarding": {"kind": "Tenant", "name": "a"},
     }
     assert event_line(event) == "2026-01-02T00:00:00Z Warning Tenant/a UnknownPlan: two lines (x3)"
+
+
+def looks(*answers: list[View] | KubeError) -> Callable[[], list[View]]:
+    """One answer after the other; the last one again and again."""
+    left = list(answers)
+
+    def look() -> list[View]:
+        answer = left.pop(0) if len(left) > 1 else left[0]
+        if isinstance(answer, KubeError):
+            raise answer
+        return answer
+
+    return look
+
+
+def test_a_wait_and_a_watch_outlast_faults_that_pass(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "_POLL_SECONDS", 0.01)
+    monkeypatch.setattr(command, "_WATCH_SECONDS", 0.01)
+    away, gone = KubeError(503, "away"), KubeError(404, "no such Tenant")
+    waiting, ready = [View("a", False)], [View("a", True)]
+    assert command._until(looks(away, waiting, away, ready), 60) is ready
+    # Without --wait nothing is waited out, nor what will not pass.
+    for look, wait, words in ((looks(away), 0, "away"), (looks(away), 0.05, "away"), (looks(gone, ready), 60, "no su")):
+        with pytest.raises(KubeError, match=words):
+            command._until(look, wait)
+    capsys.readouterr()
+    with pytest.raises(KubeError, match="no such Tenant"):
+        command._watch(looks(waiting, away, away, ready, gone), "a")
+    shown = capsys.readouterr()
+    assert "✓ tenant a" in shown.out
+    assert shown.err.count("away (asking again)") == 1
+    with pytest.raises(KubeError, match="away"):
+        command._watch(looks(away, ready), "a")
+
+
+def test_the_newest_events_are_shown_whatever_page_they_are_on() -> None:
+    class Paged:
+        """An API server that gives old events first, and other programs' only to who does not ask for ours."""
+
+        def items(self, path: str, selector: str = "", *, fields: str = "") -> list[dict[str, Any]]:
+            assert fields.startswith("reportingController=tenantplane")
+            return [
+                {"metadata": {}, "eventTime": f"2026-01-01T00:{n // 60:02}:{n % 60:02}Z", "note": f"event {n}"}
+                for n in range(600)
+            ]
+
+        def get(self, *_: Any) -> dict[str, Any]:
+            return {"items": self.items("", fields="reportingController=tenantplane")[:500]}
+
+    kube: Any = Paged()
+    shown = _Look(kube, "tenant-a", "a").events(about_tenant=False)
+    assert "event 599" in shown[0]
+
+    class Slow:
+        def items(self, *_: Any, **__: Any) -> None:
+            raise KubeError(self.status, "no")
+
+        get = items
+        status = 0
+
+    slow: Any = Slow()
+    look = _Look(slow, "tenant-a", "a")
+    with pytest.raises(KubeError):
+        look.events(about_tenant=False)
+    slow.status = 403
+    assert look.events(about_tenant=False) == []
+    assert look.denied == ["events in tenant-a"]
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 import pytest
 from tests.chart.kube import until, until_ok
 from tests.isolation.people import CONFIG_MAPS, FENCE, PODS, Person, obj, pod, refused_by, url
 from tests.operator.e2e.world import Operator, World, wait
+from tests.support.cluster import with_chart
 
 from tenantplane_api.runtime import names
-from tenantplane_cli.cluster import Cluster, install_chart
+from tenantplane_cli.cluster import Cluster
 
 PLAN: dict[str, Any] = {
     "quota": {
@@ -151,17 +151,6 @@ def end_pods(place: Place, side: Side) -> None:
         name = item["metadata"]["name"]
         place.cluster_admin.change(PODS, side.space, name, {"metadata": {"finalizers": None}}, dry=False)
         place.cluster_admin.ask("DELETE", url(PODS, side.space, name), at_once, dry=False)
-
-
-_CHARTED: WeakSet[Cluster] = WeakSet()
-
-
-def with_chart(cluster: Cluster) -> Cluster:
-    """The cluster with the chart installed, once for all modules: they leave it as they found it."""
-    if cluster not in _CHARTED:
-        install_chart(cluster, progress=lambda _: None)
-        _CHARTED.add(cluster)
-    return cluster
 
 
 @pytest.fixture(scope="module")

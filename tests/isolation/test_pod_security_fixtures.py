@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from tests.isolation.conftest import PLAN, Side, customer, offboard, with_chart
+from tests.isolation.conftest import PLAN, Side, customer, offboard
 from tests.isolation.people import (
     CRON_JOBS,
     JOBS,
@@ -30,8 +30,9 @@ from tests.isolation.people import (
     workload,
 )
 from tests.operator.e2e.world import World, wait
+from tests.support.cluster import with_chart
 
-from tenantplane_cli.cluster import Cluster, ToolError
+from tenantplane_cli.cluster import PROGRAMS_DISABLED, Cluster, ToolError, install_chart
 from tenantplane_cli.cluster.toolchain import CONTROL_PLANE, find_go
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -91,6 +92,9 @@ def fixtures() -> Path:
 def levels(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Side]]:
     """A tenant of each level, under a platform whose floor is Baseline."""
     world = World(with_chart(cluster), tmp_path_factory.mktemp("isolation"))
+    # The operator fence has the floor too: without this it refuses the operator's own Namespace of level Baseline.
+    floor = {**PROGRAMS_DISABLED, "platform.operator.podSecurityFloor": "Baseline"}
+    install_chart(cluster, sets=floor, progress=lambda _: None)
     world.documents.mkdir()
     # Upstream's pods name an image without tag, which is pulled always.
     plan: dict[str, Any] = {**PLAN, "allow": {**PLAN["allow"], "registries": ["*"], "runtimeClasses": ["*"]}}
@@ -107,6 +111,7 @@ def levels(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterat
                 operator.stop()
         finally:
             world.close()
+            install_chart(cluster, progress=lambda _: None)
 
 
 def cases(fixtures: Path, level: str, verdict: str) -> list[tuple[str, Manifest]]:

@@ -99,9 +99,35 @@ capabilities:
 k.matches('^([^/]*[.])?tenantplane[.]dev/')
 {{- end }}
 
-{{/* CEL: whether the requester stands behind the tenant fence: it does not hold `bypass` on `fence`. */}}
-{{- define "tenantplane.cel.fenced" -}}
+{{/* CEL: whether the requester does not hold `bypass` on `fence`. */}}
+{{- define "tenantplane.cel.mayNotBypass" -}}
 !authorizer.group('tenantplane.dev').resource('fence').check('bypass').allowed()
+{{- end }}
+
+{{/* CEL: whether the requester stands behind the tenant fence. Takes root: users of fence.neverBypass always do. */}}
+{{- define "tenantplane.cel.fenced" -}}
+{{- with .Values.fence.neverBypass -}}
+request.userInfo.?username.orValue('') in ['{{ join "', '" . }}'] || {{ end -}}
+{{- include "tenantplane.cel.mayNotBypass" . -}}
+{{- end }}
+
+{{/* CEL list: the host names that object `.` asks external-dns for, under its prefix of today and the one before 0.22;
+     one text per annotation, names separated by commas. */}}
+{{- define "tenantplane.cel.dnsNames" -}}
+[?{{ . }}.?metadata.?annotations[?'external-dns.alpha.kubernetes.io/hostname'],
+?{{ . }}.?metadata.?annotations[?'external-dns.alpha.kubernetes.io/internal-hostname'],
+?{{ . }}.?metadata.?annotations[?'external-dns.kubernetes.io/hostname'],
+?{{ . }}.?metadata.?annotations[?'external-dns.kubernetes.io/internal-hostname']]
+{{- end }}
+
+{{/* CEL: whether every name in `n`, one of dnsNames, is a host that the plan allows; split exactly as external-dns does. */}}
+{{- define "tenantplane.cel.dnsNameAllowed" -}}
+n.split(',').map(h, h.trim()).all(h, {{ include "tenantplane.cel.hostAllowed" . }})
+{{- end }}
+
+{{/* CEL: whether annotation `k` is what tools write about any object they manage. */}}
+{{- define "tenantplane.cel.toolKey" -}}
+(!k.contains('/') || k.matches('^(kubectl[.]kubernetes[.]io|meta[.]helm[.]sh|argocd[.]argoproj[.]io|app[.]kubernetes[.]io|([a-z-]+[.])*fluxcd[.]io)/'))
 {{- end }}
 
 {{/* CEL list: what the plan allows, from the annotation tenantplane.dev/allow-<.> of the tenant's Namespace. An absent
@@ -126,11 +152,18 @@ variables.hosts.exists(e, e == '*' || e == h || e.startsWith('*.') && h.endsWith
 dyn({{ . }}).?spec.?jobTemplate.?spec.?template.?spec.or(dyn({{ . }}).?spec.?template.?spec).or(dyn({{ . }}).?template.?spec).orValue({})
 {{- end }}
 
+{{/* CEL text: a pattern of annotations by which a pod tells agents of the node, the network, the runtime or the
+     autoscaler what no policy sees: further networks and addresses, roles of the node, devices, host settings, nodes that
+     may not be emptied, names in DNS. */}}
+{{- define "tenantplane.cel.podAnnotationKeys" -}}
+'^((k8s[.]v1[.]cni[.]cncf[.]io|v1[.]multus-cni[.]io|(iam|vpc)[.]amazonaws[.]com|karpenter[.]sh|cluster-autoscaler[.]kubernetes[.]io|cni[.]projectcalico[.]org|external-dns[.](alpha[.])?kubernetes[.]io|([^/]*[.])?(ovn[.]kubernetes[.]io|ovn[.]org|cilium[.]io|gvisor[.]dev))/|([^/]*[.])?(crio[.]io|nri[.]io|nri[.]containerd[.]io)(/|$)|(io[.])?kubernetes[.]cri-o[./]|io[.]cilium[./]|dev[.]gvisor[./]|io[.]katacontainers[./]|[^/]*[.]?katacontainers[.]config[.])'
+{{- end }}
+
 {{/* CEL list of key=value: annotations, in object `.` and its pod template, that are not for tenants. */}}
 {{- define "tenantplane.cel.podAnnotations" -}}
 {{ . }} == null ? [] : [
 dyn({{ . }}).?spec.?jobTemplate.?spec.?template.?metadata.?annotations.or(dyn({{ . }}).?spec.?template.?metadata.?annotations).or(dyn({{ . }}).?template.?metadata.?annotations).or(dyn({{ . }}).?metadata.?annotations).orValue({})
-].map(m, m.filter(k, k.matches('^(k8s[.]v1[.]cni[.]cncf[.]io|v1[.]multus-cni[.]io|iam[.]amazonaws[.]com)/')).map(k, k + '=' + string(m[k])))[0]
+].map(m, m.filter(k, k.matches({{ include "tenantplane.cel.podAnnotationKeys" . }})).map(k, k + '=' + string(m[k])))[0]
 {{- end }}
 
 {{/* The rest of a policy `name` of the tenant fence is its own; this much they share. Takes root, name. */}}

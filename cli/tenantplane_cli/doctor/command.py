@@ -84,6 +84,7 @@ def _all(
         ("deployments", lambda: programs.deployments(kube, found)),
         ("operator lease", lambda: programs.lease(kube, found)),
         ("runtime documents", lambda: programs.runtime_documents(kube, found)),
+        ("mass deletion", lambda: programs.mass_deletion(kube, found)),
         ("tenants", lambda: programs.tenants(kube)),
         ("stores", lambda: programs.stores(found)),
     )

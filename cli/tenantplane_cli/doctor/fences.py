@@ -7,11 +7,13 @@ for. A refusal by RBAC is not counted as the fence's. Does not: write; every req
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.platform import Platform
-from tenantplane_cli.doctor.report import Finding, fail, ok, skip, warn
+from tenantplane_cli.doctor.install import BYPASS, MAY_NOT_ASK, allowed
+from tenantplane_cli.doctor.report import Finding, fail, ok, run, skip, warn
 from tenantplane_cli.kube import FORBIDDEN, Kube, KubeError, config_map_path, secret_path
 from tenantplane_cli.output import one_line
 
@@ -76,23 +78,36 @@ def _warnings(policy: dict[str, Any]) -> Iterator[str]:
 def in_force(kube: Kube, platform: Platform) -> Iterator[Finding]:
     """Each fence refuses what it is there to refuse."""
     spaces = platform.shared.namespaces
+    tries = {
+        OPERATOR_FENCE: partial(_operator, kube, spaces.system),
+        RUNTIME_FENCE: partial(_runtime, kube, spaces.runtime),
+        TENANT_FENCE: partial(_tenant, kube),
+    }
+    for fence, look in tries.items():
+        # Each by itself: one that breaks off must not hide what the next one would have said.
+        yield from run(f"in force: {fence}", look)
+
+
+def _operator(kube: Kube, system: str) -> Iterator[Finding]:
     yield _try(
         kube,
         OPERATOR_FENCE,
         "a RoleBinding in kube-system by the operator",
         f"{_RBAC}/namespaces/kube-system/rolebindings",
-        _binding(spaces.system),
-        as_user=f"system:serviceaccount:{spaces.system}:{names.SERVICE_ACCOUNT_OPERATOR}",
+        _binding(system),
+        as_user=f"system:serviceaccount:{system}:{names.SERVICE_ACCOUNT_OPERATOR}",
     )
+
+
+def _runtime(kube: Kube, space: str) -> Iterator[Finding]:
     secret = {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {"name": _PROBE, "namespace": spaces.runtime},
+        "metadata": {"name": _PROBE, "namespace": space},
         "type": names.SECRET_TYPE_RUNTIME,
     }
-    path = secret_path(spaces.runtime, "").rstrip("/")
+    path = secret_path(space, "").rstrip("/")
     yield _try(kube, RUNTIME_FENCE, "a runtime document by you", path, secret)
-    yield _tenant(kube)
 
 
 def _binding(system: str) -> dict[str, Any]:
@@ -110,23 +125,45 @@ def _binding(system: str) -> dict[str, Any]:
     }
 
 
-def _tenant(kube: Kube) -> Finding:
-    """A forged mark of ours by an admin of some tenant."""
-    check = f"in force: {TENANT_FENCE}"
-    for space in kube.items("/api/v1/namespaces", names.LABEL_TENANT):
-        name = str(space["metadata"]["name"])
-        found = kube.find(f"{_RBAC}/namespaces/{name}/rolebindings/{names.CHILD_ROLE_BINDING_ADMINS}")
-        users = [each["name"] for each in (found or {}).get("subjects") or () if each["kind"] == "User"]
-        if not users or space["metadata"].get("deletionTimestamp"):
+def _tenant(kube: Kube) -> Iterator[Finding]:
+    """A forged mark of ours by an admin of some tenant, whom the fence is there for."""
+    check, passing = f"in force: {TENANT_FENCE}", set()
+    for space, user in _admins(kube):
+        try:
+            bypasses = user in passing or allowed(kube, user, ["system:authenticated"], BYPASS)
+        except KubeError as error:
+            if error.status != FORBIDDEN:
+                raise
+            yield skip(check, MAY_NOT_ASK, "run as a cluster admin")
+            return
+        if bypasses:
+            passing.add(user)
             continue
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": {"name": _PROBE, "namespace": name, "labels": {names.LABEL_TENANT: "doctor"}},
+            "metadata": {"name": _PROBE, "namespace": space, "labels": {names.LABEL_TENANT: "doctor"}},
         }
-        path = config_map_path(name, "").rstrip("/")
-        return _try(kube, TENANT_FENCE, f"our label by {users[0]}, admin of {name}", path, body, as_user=users[0])
-    return skip(check, "no Tenant names a user as admin, so there is nobody to try it as")
+        path = config_map_path(space, "").rstrip("/")
+        yield _try(kube, TENANT_FENCE, f"our label by {user}, admin of {space}", path, body, as_user=user)
+        return
+    if passing:
+        told = f"everybody whom a Tenant names as admin may pass the fence ({BYPASS}): {', '.join(sorted(passing))}"
+        yield skip(check, told, "see whether they should: kubectl auth can-i bypass fence.tenantplane.dev --as USER")
+    else:
+        yield skip(check, "no Tenant names a user as admin, so there is nobody to try it as")
+
+
+def _admins(kube: Kube) -> Iterator[tuple[str, str]]:
+    """Namespaces of tenants, with users that are admins there."""
+    for space in kube.items("/api/v1/namespaces", names.LABEL_TENANT):
+        if space["metadata"].get("deletionTimestamp"):
+            continue
+        name = str(space["metadata"]["name"])
+        found = kube.find(f"{_RBAC}/namespaces/{name}/rolebindings/{names.CHILD_ROLE_BINDING_ADMINS}")
+        for each in (found or {}).get("subjects") or ():
+            if each["kind"] == "User":
+                yield name, str(each["name"])
 
 
 def _try(kube: Kube, fence: str, what: str, path: str, body: dict[str, Any], *, as_user: str | None = None) -> Finding:

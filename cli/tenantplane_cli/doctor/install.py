@@ -18,6 +18,7 @@ from tenantplane_cli.doctor.report import Finding, fail, ok, skip, warn
 from tenantplane_cli.kube import FORBIDDEN, Kube, KubeError
 
 LEAST_MINOR: Final = 33
+MAY_NOT_ASK: Final = "you may not ask for others' rights (create subjectaccessreviews)"
 _CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 _ROLES: Final = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
 _BINDINGS: Final = "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings"
@@ -52,6 +53,8 @@ class Right(NamedTuple):
         return f"{self.verb} {self.resource}{'.' + self.group if self.group else ''}{where}"
 
 
+BYPASS: Final = Right("bypass", names.GROUP, "fence")
+"""Who has it passes the tenant fence."""
 NEEDED: Final = (
     Right("patch", names.GROUP, names.PLURAL_TENANTS),
     Right("patch", names.GROUP, f"{names.PLURAL_TENANTS}/status"),
@@ -65,7 +68,7 @@ NEEDED: Final = (
     Right("patch", "", "secrets", space="runtime"),
     Right("create", "coordination.k8s.io", "leases", space="system"),
     Right("update", "coordination.k8s.io", "leases", space="system", name=names.LEASE_NAME),
-    Right("bypass", names.GROUP, "fence"),
+    BYPASS,
 )
 FORBIDDEN_RIGHTS: Final = (
     Right("get", "", "secrets"),
@@ -140,13 +143,14 @@ def operator_rights(kube: Kube, platform: Platform) -> Iterator[Finding]:
     """What the operator's ServiceAccount may do, asked of the API server."""
     check, spaces = "operator rights", platform.shared.namespaces
     account = f"system:serviceaccount:{spaces.system}:{names.SERVICE_ACCOUNT_OPERATOR}"
+    groups = ["system:serviceaccounts", f"system:serviceaccounts:{spaces.system}", "system:authenticated"]
     try:
-        lacking = [right for right in NEEDED if not _allowed(kube, account, spaces.system, _placed(right, platform))]
-        excess = [right for right in FORBIDDEN_RIGHTS if _allowed(kube, account, spaces.system, right)]
+        lacking = [right for right in NEEDED if not allowed(kube, account, groups, _placed(right, platform))]
+        excess = [right for right in FORBIDDEN_RIGHTS if allowed(kube, account, groups, right)]
     except KubeError as error:
         if error.status != FORBIDDEN:
             raise
-        yield skip(check, "you may not ask for others' rights (create subjectaccessreviews)", "run as a cluster admin")
+        yield skip(check, MAY_NOT_ASK, "run as a cluster admin")
         return
     if excess:
         yield fail(
@@ -166,7 +170,8 @@ def _placed(right: Right, platform: Platform) -> Right:
     return right._replace(space=getattr(spaces, right.space) if right.space in ("runtime", "system") else right.space)
 
 
-def _allowed(kube: Kube, user: str, system: str, right: Right) -> bool:
+def allowed(kube: Kube, user: str, groups: list[str], right: Right) -> bool:
+    """Whether somebody has a right, asked of the API server. Raises KubeError: who asks may not ask that."""
     resource, _, sub = right.resource.partition("/")
     attributes = {
         "verb": right.verb,
@@ -176,7 +181,6 @@ def _allowed(kube: Kube, user: str, system: str, right: Right) -> bool:
         **({"namespace": right.space} if right.space else {}),
         **({"name": right.name} if right.name else {}),
     }
-    groups = ["system:serviceaccounts", f"system:serviceaccounts:{system}", "system:authenticated"]
     review = {
         "apiVersion": "authorization.k8s.io/v1",
         "kind": "SubjectAccessReview",

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from tenantplane_api.crd.conditions import Reason
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.platform import Platform
 from tenantplane_cli.doctor.report import Finding, fail, ok, skip, warn
 from tenantplane_cli.keyobjects import condition, is_true
 from tenantplane_cli.kube import Kube
 from tenantplane_cli.output import one_line
+from tenantplane_cli.release import held
 
 _REVISION: Final = re.compile(r"[0-9a-f]{16}")
 _SHOWN: Final = 8
@@ -114,20 +116,32 @@ def _some(items: list[str]) -> str:
     return f"{len(items)} ({', '.join(sorted(items)[:_SHOWN])}{more})"
 
 
+def mass_deletion(kube: Kube, platform: Platform) -> Iterator[Finding]:
+    """Nothing waits for a person to say that its deletion was meant."""
+    check, system = "mass deletion", platform.shared.namespaces.system
+    found = held(kube, system)
+    if not found:
+        yield ok(check, "nothing is held back")
+        return
+    where = "" if system == names.NAMESPACE_SYSTEM else f" --system-namespace {system}"
+    which = f"{_some([item.name for item in found])}; {found[0].name}: {one_line(found[0].why)}"
+    yield warn(
+        check,
+        f"deletions are held back, and what they would cut is served until somebody says that they were meant: {which}",
+        f"see all: tenantplane release{where}; if it was meant: tenantplane release --confirm NAME...{where}; if not: "
+        "apply the objects again",
+    )
+
+
 def tenants(kube: Kube) -> Iterator[Finding]:
     """How the Tenants are."""
     check = "tenants"
     found = kube.items(f"/apis/{names.API_VERSION}/{names.PLURAL_TENANTS}")
-    held = [_name(item) for item in found if _says(item, "MassDeletionHeld")]
+    # What waits for a person to confirm its deletion is told by `mass_deletion`.
+    found = [item for item in found if (condition(item, "Stalled") or {}).get("reason") != Reason.MASS_DELETION_HELD]
     stalled = [item for item in found if _says(item, "Stalled")]
     waiting = [_name(item) for item in found if not is_true(item, "Ready") and item not in stalled]
     served = {_name(item) for item in found if is_true(item, "Ready")}
-    if held:
-        yield fail(
-            check,
-            f"the deletion of {_some(held)} is held back: so many at once look like an accident",
-            "if it is not one: tenantplane release --all --confirm",
-        )
     if stalled:
         first = condition(stalled[0], "Stalled") or {}
         yield warn(
@@ -138,7 +152,7 @@ def tenants(kube: Kube) -> Iterator[Finding]:
         )
     if waiting:
         yield warn(check, f"not ready: {_some(waiting)}", f"tenantplane status {sorted(waiting)[0]}")
-    if not held and not stalled and not waiting:
+    if not stalled and not waiting:
         yield ok(check, f"{len(served)}, all ready")
 
 

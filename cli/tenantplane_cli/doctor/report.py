@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Final
 
 from tenantplane_cli.kube import FORBIDDEN, KubeError
+from tenantplane_cli.output import CliError, one_line
 
 EXIT_FAIL: Final = 1
 EXIT_WARN: Final = 2
@@ -67,6 +68,14 @@ def run(check: str, look: Callable[[], Iterable[Finding]]) -> Iterator[Finding]:
             yield fail(check, str(error), "choose the right --context, and see whether the API server is up")
         else:
             yield fail(check, str(error), "install or repair the chart")
+    except CliError as error:
+        yield fail(check, str(error), "do as it says")
+    except Exception as error:  # noqa: BLE001 - an object that nobody expected must not end all other checks
+        yield fail(
+            check,
+            f"could not be checked: {type(error).__name__}: {one_line(str(error))}",
+            "look at the object by kubectl; if it is as it should be, this is a bug of doctor: please report it",
+        )
 
 
 def exit_code(findings: Iterable[Finding]) -> int:

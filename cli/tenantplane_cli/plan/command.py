@@ -54,17 +54,15 @@ def command(
 ) -> None:
     """Show every object that the operator would make of a file, and with a cluster what would change there.
 
-    Exit code 0: nothing would change; 2: something would; 1: an error, or an object that the operator would refuse.
+    Exit code 0: nothing would change; 2: something would; 1: an error, an object that the operator would refuse, or one
+    that could not be compared.
     """
     if offline and (kubeconfig or context):
         raise CliError("--offline asks no cluster: leave --kubeconfig and --context out, or --offline")
-    try:
-        from tenantplane_cli.plan.facts import InCluster, Offline
-        from tenantplane_cli.plan.source import choose_platform, read
-    except ImportError as error:
-        raise CliError(
-            f"plan needs the operator's code ({error.name} is missing): pip install 'tenantplane[operator]'"
-        ) from None
+    from tenantplane_cli.plan.compare import Action
+    from tenantplane_cli.plan.facts import InCluster, Offline
+    from tenantplane_cli.plan.source import choose_platform, read
+
     loaded = read(file)
     with contextlib.ExitStack() as stack:
         kube = _connect(offline, kubeconfig, context, stack)
@@ -84,7 +82,11 @@ def command(
     refused = any(plan.outlook.stalled for plan in plans)
     if refused:
         note("error: the operator would refuse it: see STALLED at the top")
-    if problems or refused:
+    unknown = [str(change.key) for plan in plans for change in plan.changes if change.action is Action.UNKNOWN]
+    unread = unknown if facts.online else []
+    if unread:
+        note(f"error: not compared, because you may not read it: {', '.join(unread)}; plan as somebody who may")
+    if problems or refused or unread:
         sys.exit(EXIT_FAILED)
     if any(change.counts for plan in plans for change in plan.changes):
         sys.exit(EXIT_CHANGES)

@@ -32,7 +32,9 @@ _SPECS: Final[dict[str, type[BaseModel]]] = {
 _BOOKKEEPING: Final = frozenset(
     {"managedFields", "uid", "resourceVersion", "generation", "creationTimestamp", "selfLink", "finalizers"}
 )
-_NOT_SHOWN: Final = frozenset({names.ANNOTATION_APPLIED_HASH, "kubectl.kubernetes.io/last-applied-configuration"})
+_NOT_SHOWN: Final = frozenset(
+    {names.ANNOTATION_APPLIED_HASH, names.ANNOTATION_KEY_HASH, "kubectl.kubernetes.io/last-applied-configuration"}
+)
 _WHOLE: Final = {"NetworkPolicy": ("spec",), "RoleBinding": ("subjects", "roleRef")}
 """Fields that the operator's apply replaces as a whole."""
 
@@ -79,7 +81,7 @@ def compare(obj: Manifest, outlook: Outlook, known: Known) -> Plan:
         refused = known.facts.check(obj, known.live(obj))
         if refused is not None:
             outlook.stalled.append(f"the API server refuses it: {refused}")
-    plan.changes += [_child(wanted, known) for wanted in outlook.wanted]
+    plan.changes += [_child(wanted, known, outlook) for wanted in outlook.wanted]
     if known.online:
         plan.changes += [_deletion(key, known) for key in outlook.doomed]
     return plan
@@ -115,7 +117,7 @@ def _subject(obj: Manifest) -> Manifest:
     }
 
 
-def _child(wanted: Wanted, known: Known) -> Change:
+def _child(wanted: Wanted, known: Known, outlook: Outlook) -> Change:
     manifest, key = wanted.manifest, key_of(wanted.manifest)
     if not known.online:
         return Change(Action.UNKNOWN, key, None, _printable(wanted))
@@ -133,8 +135,12 @@ def _child(wanted: Wanted, known: Known) -> Change:
     before = shown(live)
     if not differs(desired, live):
         return Change(Action.NONE, key, before, before)
-    result = known.facts.try_apply(desired)
-    after = shown(result if result is not None else applied(desired, live))
+    tried = known.facts.try_apply(desired)
+    if tried.refused:
+        outlook.stalled.append(f"the API server refuses {key}: {tried.refused}")
+    if tried.note:
+        outlook.notes.append(f"{key}: {tried.note}")
+    after = shown(tried.after if tried.after is not None else applied(desired, live))
     return Change(Action.NONE if _same(before, after) else Action.UPDATE, key, before, after)
 
 

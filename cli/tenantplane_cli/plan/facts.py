@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -17,8 +18,22 @@ from tenantplane_api.runtime import names
 from tenantplane_cli.kube import FORBIDDEN, Kube, KubeError, NotFound
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, key_of, resource_of
 
+_INVALID: Final = (400, 422)
 _NOT_FENCE: Final = frozenset({"ConfigMap", "Secret"})
 """Kinds of which a person who plans may be allowed to read nothing: none of them is part of the fence."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What came of a dry run of the operator's apply.
+
+    ``after`` is the object then, ``None`` where the API server could not be asked. ``refused``: why no apply of this
+    object can succeed, whoever makes it. ``note``: a refusal that may be for the asking person only.
+    """
+
+    after: Manifest | None = None
+    refused: str = ""
+    note: str = ""
 
 
 class Facts(Protocol):
@@ -39,8 +54,8 @@ class Facts(Protocol):
     def document(self, name: str) -> dict[str, Any] | None:
         """A published runtime document, ``None`` when there is none or it may not be read."""
 
-    def try_apply(self, manifest: Manifest) -> Manifest | None:
-        """The object after the operator's apply, ``None`` when the API server cannot be asked."""
+    def try_apply(self, manifest: Manifest) -> Tried:
+        """What the operator's apply would come to, as far as the API server can be asked."""
 
     def check(self, manifest: Manifest, live: Manifest | None) -> str | None:
         """What the API server says against a person's apply of this object; ``None`` for nothing."""
@@ -66,8 +81,8 @@ class Offline:
     def document(self, name: str) -> dict[str, Any] | None:
         return None
 
-    def try_apply(self, manifest: Manifest) -> Manifest | None:
-        return None
+    def try_apply(self, manifest: Manifest) -> Tried:
+        return Tried()
 
     def check(self, manifest: Manifest, live: Manifest | None) -> str | None:
         return None
@@ -84,6 +99,7 @@ class InCluster:
         self._seen: dict[ObjectKey, Manifest | None] = {}
         self._listed: dict[tuple[str, str, str], list[Manifest]] = {}
         self._may_apply = True
+        self._computed = False
         self._closed: set[tuple[str, str]] = set()
         self.denied: set[str] = set()
 
@@ -140,23 +156,29 @@ class InCluster:
             return None
         return value if isinstance(value, dict) else None
 
-    def try_apply(self, manifest: Manifest) -> Manifest | None:
-        if not self._may_apply:
-            return None
+    def try_apply(self, manifest: Manifest) -> Tried:
+        tried = self._try_apply(manifest) if self._may_apply else Tried()
+        self._computed = self._computed or tried.after is None
+        return tried
+
+    def _try_apply(self, manifest: Manifest) -> Tried:
         key = key_of(manifest)
+        path = resource_of(key.kind).path(key.namespace, key.name)
         try:
-            return self._kube.apply_dry(
-                resource_of(key.kind).path(key.namespace, key.name), manifest, manager=names.MANAGER_CHILDREN
-            )
+            return Tried(self._kube.apply_dry(path, manifest, manager=names.MANAGER_CHILDREN))
         except KubeError as error:
+            if error.by_admission:
+                # Our own fences are there to refuse this to everybody but the operator.
+                ours = any(fence in str(error) for fence in names.FENCES)
+                return Tried(note="" if ours else f"refused to you, and perhaps to the operator as well: {error}")
             if error.status == FORBIDDEN:
                 self._may_apply = False
-            return None
+            return Tried(refused=str(error) if error.status in _INVALID else "")
 
     @property
     def asked_server(self) -> bool:
-        """False when a dry run was refused for want of rights, so that changes are computed here."""
-        return self._may_apply
+        """False when a dry run was refused to whoever asks, so that changes are computed here."""
+        return not self._computed
 
     def check(self, manifest: Manifest, live: Manifest | None) -> str | None:
         key = key_of(manifest)
@@ -174,5 +196,6 @@ class InCluster:
             # The namespace is not there yet: the apply would have to be repeated anyway.
             return None
         except KubeError as error:
-            return str(error) if error.status in (400, 422) else None
+            # Want of rights is no news: another person or a pipeline may apply it. A policy would stop them, too.
+            return str(error) if error.status in _INVALID or error.by_admission else None
         return None

@@ -6,22 +6,27 @@ Does not: apply defaults of the schema; the parsers do.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass
+from functools import cached_property
 
 from tenantplane_api.runtime import names
+from tenantplane_api.runtime.names import TenantID, TenantName
+from tenantplane_cli.kube import FORBIDDEN, KubeError
 from tenantplane_cli.plan.facts import Facts
 from tenantplane_cli.up.load import Key, Loaded
 from tenantplane_operator.apikey.owners import HashOwners
+from tenantplane_operator.modeldeployment.document import OwnerRef
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, key_of
-from tenantplane_operator.tenant.identity import Claim, claim_of
-from tenantplane_operator.tenant.manifest import label
+from tenantplane_operator.tenant.identity import Claim, belongs_to_another, carries, claim_of
+from tenantplane_operator.tenant.manifest import annotation, label
 
 _KEPT = ("uid", "creationTimestamp", "generation", "deletionTimestamp", "finalizers", "resourceVersion")
 
 
 @dataclass(frozen=True)
 class Known:
-    """Objects of the file, and what is known beside them."""
+    """Objects of the file, and what is known beside them. What is asked once per object of the file is made once."""
 
     loaded: Loaded
     facts: Facts
@@ -58,11 +63,19 @@ class Known:
     def listing(self, kind: str, namespace: str, *, label: str = "") -> list[Manifest]:
         """Objects of a kind in a namespace, the file's over the cluster's."""
         found = {key_of(item): item for item in self.facts.listing(kind, namespace, label=label)}
-        for key, obj in self.loaded.objects.items():
-            if key.kind == kind and key.namespace == namespace and not label:
-                found[ObjectKey(*key)] = self.stored(obj)
+        if not label:
+            found.update((key_of(obj), self.stored(obj)) for obj in self._of_file[kind, namespace])
         return list(found.values())
 
+    @cached_property
+    def _of_file(self) -> defaultdict[tuple[str, str], list[Manifest]]:
+        """Objects of the file by kind and namespace."""
+        out: defaultdict[tuple[str, str], list[Manifest]] = defaultdict(list)
+        for key, obj in self.loaded.objects.items():
+            out[key.kind, key.namespace].append(obj)
+        return out
+
+    @cached_property
     def claims(self) -> list[Claim]:
         """What all Tenants claim, those of the file included."""
         found = {str(item["metadata"]["name"]): item for item in self.facts.listing(names.KIND_TENANT)}
@@ -72,10 +85,37 @@ class Known:
 
     def belongs_to_another(self, namespace: str, tenant: str) -> bool:
         """True for a namespace that another Tenant claims, or that carries another tenant's label."""
-        space = self.facts.get(ObjectKey("Namespace", "", namespace)) or {}
-        claimed = any(claim.namespace == namespace and claim.name != tenant for claim in self.claims())
-        return claimed or label(space, names.LABEL_TENANT) not in (None, tenant)
+        found = self.facts.get(ObjectKey("Namespace", "", namespace))
+        return belongs_to_another(namespace, tenant, found=found, claims=self._claims_on[namespace])
 
+    @cached_property
+    def _claims_on(self) -> defaultdict[str, list[Claim]]:
+        out: defaultdict[str, list[Claim]] = defaultdict(list)
+        for claim in self.claims:
+            out[claim.namespace].append(claim)
+        return out
+
+    def owner(self, namespace: str) -> OwnerRef | None:
+        """The tenant of a namespace, by the namespace's own marks, else by what a Tenant of the file wants."""
+        space = self.get(ObjectKey("Namespace", "", namespace)) or {}
+        name, tenant_id = label(space, names.LABEL_TENANT), annotation(space, names.ANNOTATION_TENANT_ID)
+        if name and tenant_id:
+            try:
+                tenant = self.get(ObjectKey(names.KIND_TENANT, "", name))
+                stands = tenant is not None and carries(space, tenant)
+            except KubeError as error:
+                if error.status != FORBIDDEN:
+                    raise
+                stands = True  # a tenant's own people may not read Tenants; the fence keeps the marks true
+            return OwnerRef(TenantName(name), TenantID(tenant_id)) if stands else None
+        return self._wanted_by_file.get(namespace)
+
+    @cached_property
+    def _wanted_by_file(self) -> dict[str, OwnerRef]:
+        found = [claim for obj in self.loaded.of(names.KIND_TENANT) if (claim := claim_of(obj)) is not None]
+        return {claim.namespace: OwnerRef(claim.name, claim.tenant_id) for claim in reversed(found)}
+
+    @cached_property
     def hashes(self) -> HashOwners:
         """Who has which hash of a key."""
         owners = HashOwners()

@@ -151,14 +151,14 @@ def _observed(tenant: ParsedTenant, known: Known, platform: Platform, out: Outlo
             out.assumed.append(f"ModelDeployment {key} exists, is available and shared with this tenant")
     return Observed(
         namespace=known.get(ObjectKey("Namespace", "", tenant.namespace)),
-        tenants=known.claims(),
+        tenants=known.claims,
         api_keys=known.listing(names.KIND_API_KEY, tenant.namespace),
         models=models,
         config_maps=config_maps,
         foreign_namespaces=frozenset(
             space for space in referenced_namespaces(tenant) if known.belongs_to_another(space, tenant.name)
         ),
-        taken_hashes=known.hashes().outside(tenant.namespace),
+        taken_hashes=known.hashes.outside(tenant.namespace),
     )
 
 
@@ -171,7 +171,7 @@ def _model(obj: Manifest, known: Known, platform: Platform) -> ObservedModel:
         model = parse_model(obj)
     except Refused:
         return seen
-    decision = decide_model(model, tenant=_owner(model.namespace, known), platform=platform, upstream_key=HIDDEN)
+    decision = decide_model(model, tenant=known.owner(model.namespace), platform=platform, upstream_key=HIDDEN)
     return decision.observed
 
 
@@ -281,7 +281,7 @@ def key_outlook(obj: Manifest, known: Known, platform: Platform) -> Outlook:
     """The Secret of an APIKey."""
     meta = obj["metadata"]
     out = Outlook(f"APIKey {meta['namespace']}/{meta['name']}")
-    owner = _owner(str(meta["namespace"]), known)
+    owner = known.owner(str(meta["namespace"]))
     if owner is None:
         if known.online:
             out.notes.append(f"namespace {meta['namespace']} belongs to no Tenant (yet): nothing is made until it does")
@@ -300,7 +300,7 @@ def model_outlook(obj: Manifest, known: Known, platform: Platform) -> Outlook:
     if model.deleting:
         out.notes.append("it is being deleted")
         return out
-    owner = _owner(model.namespace, known)
+    owner = known.owner(model.namespace)
     if owner is None and model.namespace != platform.shared.namespaces.models and not known.online:
         out.assumed.append(f"namespace {model.namespace} is a tenant's")
         owner = OwnerRef(TenantName(MARK), TenantID(MARK))
@@ -318,16 +318,3 @@ def model_outlook(obj: Manifest, known: Known, platform: Platform) -> Outlook:
     standing = model.status.runtime_revision
     _want_document(decision.document, platform, out, complete=model.secret_ref is None, standing=standing)
     return out
-
-
-def _owner(namespace: str, known: Known) -> OwnerRef | None:
-    """The tenant of a namespace, by the file's Tenants or by the namespace's own marks."""
-    for tenant in known.loaded.of(names.KIND_TENANT):
-        spec = tenant["spec"]
-        wanted = (spec.get("namespace") or {}).get("name") or names.default_namespace(tenant["metadata"]["name"])
-        if wanted == namespace:
-            return OwnerRef(TenantName(tenant["metadata"]["name"]), TenantID(spec["tenantID"]))
-    meta = (known.get(ObjectKey("Namespace", "", namespace)) or {}).get("metadata") or {}
-    name = (meta.get("labels") or {}).get(names.LABEL_TENANT)
-    tenant_id = (meta.get("annotations") or {}).get(names.ANNOTATION_TENANT_ID)
-    return OwnerRef(TenantName(name), TenantID(tenant_id)) if name and tenant_id else None

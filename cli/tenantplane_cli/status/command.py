@@ -6,6 +6,7 @@ YAML that process does not enforce.
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -76,21 +77,28 @@ def _print(views: list[View], tenant: str | None) -> None:
 
 
 def _until(look: Look, wait: float) -> list[View]:
+    from tenantplane_cli.patience import Patience
+
     deadline = time.monotonic() + wait
+    patience = Patience(deadline)
     while True:
-        views = look()
-        if all(view.ready for view in views) or time.monotonic() >= deadline:
+        views = patience.ask(look)
+        if views is not None and (all(view.ready for view in views) or patience.over):
             return views
         time.sleep(min(_POLL_SECONDS, max(0.0, deadline - time.monotonic())))
 
 
 def _watch(look: Look, tenant: str | None) -> None:
     """Print again whenever something is different."""
+    from tenantplane_cli.patience import Patience
+
+    # A wrong server or name ends the first look; once something was seen, only the person ends it.
     before: list[View] | None = None
+    patience = Patience(time.monotonic())
     screen = console()
     while True:
-        now = look()
-        if now != before:
+        now = patience.ask(look)
+        if now is not None and now != before:
             if screen.is_terminal:
                 screen.clear()
             elif before is not None:
@@ -100,4 +108,5 @@ def _watch(look: Look, tenant: str | None) -> None:
                 note("watching; Ctrl-C ends")
             sys.stdout.flush()
             before = now
+            patience = Patience(math.inf)
         time.sleep(_WATCH_SECONDS)
