@@ -24,17 +24,23 @@ from tenantplane_operator.runtime.cache import Cache
 from tenantplane_operator.runtime.events import EventRecorder
 from tenantplane_operator.runtime.queue import Priority, WorkQueue
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, annotations_of, is_deleting, key_of, labels_of
+from tenantplane_operator.strangers import Watch
+from tenantplane_operator.tenant.claims import Claims
 from tenantplane_operator.tenant.counting import Counting
 from tenantplane_operator.tenant.identity import Claim
 
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A tenant's document as it stands published: its revision, the key hashes in it, and their entries."""
+    """A tenant's document as it stands published: its revision, the key hashes in it, and their entries.
+
+    ``left_out`` are hashes of its APIKeys for which there is no room.
+    """
 
     revision: Revision
     hashes: frozenset[str]
     keys: tuple[KeyEntry, ...] = ()
+    left_out: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -52,8 +58,8 @@ class Context:
     kinds: OwnKinds
     deletions: Deletions
     hashes: HashOwners = field(default_factory=HashOwners)
-    claims: dict[str, Claim] = field(default_factory=dict)
-    """What each Tenant claims, by its name; kept with the cache."""
+    claims: Claims = field(default_factory=Claims)
+    """What each Tenant claims; kept with the cache."""
     epoch: int = 0
     """Counts resyncs: what was read of users' objects is read again once per epoch."""
     digests: dict[str, tuple[object, dict[str, str]]] = field(default_factory=dict)
@@ -78,6 +84,7 @@ class Context:
     entered: set[str] = field(default_factory=set)
     """UIDs of Tenants of which was told how they came to their namespace."""
     counting: Counting = field(default_factory=Counting)
+    strangers: Watch = field(default_factory=Watch)
 
     # Keys.
 
@@ -105,8 +112,14 @@ class Context:
 
     def rivals(self, tenant_id: str, namespace: str) -> list[Claim]:
         """Claims of all Tenants that want this tenantID or this namespace, the asking one included."""
-        found = [c for c in self.claims.values() if c.tenant_id == tenant_id or c.namespace == namespace]
+        found = self.claims.wanting(tenant_id, namespace)
         return [replace(c, serves=c.serves or self._published(c)) for c in found]
+
+    def is_anothers(self, namespace: str, tenant: str) -> bool:
+        """True for a namespace that is another tenant's than ``tenant``, by its label or by what that one claims."""
+        space = self.cache.get(ObjectKey("Namespace", "", namespace))
+        owner = labels_of(space).get(names.LABEL_TENANT) if space is not None else None
+        return owner not in (None, tenant) or any(c.name != tenant for c in self.claims.of_namespace(namespace))
 
     def _published(self, claim: Claim) -> bool:
         return self.publisher.tenant_id(names.tenant_document_name(claim.name)) == claim.tenant_id
@@ -114,6 +127,13 @@ class Context:
     def wake_tenant(self, name: str, priority: Priority = Priority.FRESH) -> None:
         """Have a Tenant reconciled."""
         self.queue.add(self.tenant_key(name), priority)
+
+    def wake_claimants(self, namespace: str) -> bool:
+        """Have the Tenants reconciled that want a namespace; False when there is none."""
+        claims = self.claims.of_namespace(namespace)
+        for claim in claims:
+            self.wake_tenant(claim.name, Priority.RESYNC)
+        return bool(claims)
 
     def since_binding(self, namespace: str) -> float | None:
         """Seconds since we bound ourselves in a namespace, ``None`` when that was not in this process."""

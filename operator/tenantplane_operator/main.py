@@ -48,11 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
     async def run() -> int:
+        asyncio.get_running_loop().set_exception_handler(_unhandled)
         return await serve(
             OperatorApp(platform, connection, probe_port=options.probe_port, platform_path=options.platform)
         )
 
     return asyncio.run(run())
+
+
+def _unhandled(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What nobody awaited; that kopf's cut watches do not like to be closed is no news to anybody."""
+    if str(context.get("message", "")).startswith("an error occurred during closing of asynchronous generator"):
+        logger.debug("a watch was closed while it ended", extra={"error": type(context.get("exception")).__name__})
+        return
+    loop.default_exception_handler(context)
 
 
 def _parser() -> argparse.ArgumentParser:

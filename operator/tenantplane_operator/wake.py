@@ -65,22 +65,17 @@ class Waker:
 
     @staticmethod
     def _claim(ctx: Context, key: ObjectKey, new: Manifest | None) -> None:
-        claim = claim_of(new) if new is not None else None
-        if claim is None:
-            ctx.claims.pop(key.name, None)
-        else:
-            ctx.claims[key.name] = claim
+        ctx.claims.put(key.name, claim_of(new) if new is not None else None)
 
     def _tenant(self, ctx: Context, key: ObjectKey, old: Manifest | None, new: Manifest | None) -> None:
         before, now = (claim_of(obj) if obj is not None else None for obj in (old, new))
         if before == now:
             return
-        mine = {claim.tenant_id for claim in (before, now) if claim is not None}
-        spaces = {claim.namespace for claim in (before, now) if claim is not None}
-        for rival in ctx.claims.values():
-            if rival.name != key.name and (rival.tenant_id in mine or rival.namespace in spaces):
-                ctx.wake_tenant(rival.name, self.priority)
-        for space in spaces:
+        mine = [claim for claim in (before, now) if claim is not None]
+        rivals = {rival.name for claim in mine for rival in ctx.claims.wanting(claim.tenant_id, claim.namespace)}
+        for name in sorted(rivals - {key.name}):
+            ctx.wake_tenant(name, self.priority)
+        for space in {claim.namespace for claim in mine}:
             self._inhabitants(ctx, space)
 
     def _inhabitants(self, ctx: Context, namespace: str) -> None:
@@ -125,9 +120,8 @@ class Waker:
     def _namespace(self, ctx: Context, key: ObjectKey, old: Manifest | None, new: Manifest | None) -> None:
         self._child(ctx, old, new)
         # A namespace that lost our label is one that its Tenant wants back, and is found by its name.
-        for claim in ctx.claims.values():
-            if claim.namespace == key.name:
-                ctx.wake_tenant(claim.name, self.priority)
+        for claim in ctx.claims.of_namespace(key.name):
+            ctx.wake_tenant(claim.name, self.priority)
         if _hands(old) != _hands(new):
             self._inhabitants(ctx, key.name)
 

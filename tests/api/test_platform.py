@@ -40,6 +40,9 @@ def test_an_empty_file_is_all_defaults() -> None:
         ({"shared": {"knowledge": {"store": "ftp://x"}}}, "shared.knowledge.store:"),
         ({"shared": {"knowledge": {"directoryRoot": "relative"}}}, "shared.knowledge.directoryRoot:"),
         ({"shared": {"network": {"clusterCIDRs": ["10.0.0.0/8", "999.0.0.0/8"]}}}, "shared.network.clusterCIDRs[1]:"),
+        ({"shared": {"network": {"clusterCIDRs": ["10.0.0.0/8", "0.0.0.0/0"]}}}, "shared.network.clusterCIDRs:"),
+        ({"shared": {"network": {"clusterCIDRs": ["128.0.0.0/1", "0.0.0.0/1"]}}}, "shared.network.clusterCIDRs:"),
+        ({"shared": {"network": {"clusterCIDRs": ["::/1", "8000::/1"]}}}, "shared.network.clusterCIDRs:"),
         (["a list"], "the file:"),
         (
             {"operator": {"plans": {"default": {"models": [{"alias": "a", "ref": {"name": "b"}}] * 2}}}},
@@ -85,7 +88,33 @@ def test_allowances_travel_as_annotations() -> None:
     assert allow_annotations(Allowances()) == {"tenantplane.dev/allow-image-pull-policies": "Always"}
 
 
-@pytest.mark.parametrize("entry", ["a,b", "", "a b", "a\n", "x" * 257])
+@pytest.mark.parametrize(
+    ("host", "good"),
+    [
+        ("*", True),
+        ("shop.example", True),
+        ("*.{tenant}.apps.example", True),
+        ("{tenantID}.example", True),
+        # A part of a label: of a tenant `x` it could be what a whole one is of a tenant `x-app`.
+        ("{tenant}-app.example", False),
+        ("app-{tenantID}.example", False),
+        ("{tenant}{tenantID}.example", False),
+        ("{plan}.example", False),
+        ("{tenant.example", False),
+        ("a,b", False),
+        ("", False),
+    ],
+)
+def test_a_host_of_a_plan_may_be_each_tenants_own(host: str, good: bool) -> None:
+    data = {"operator": {"plans": {"default": {"allow": {"ingressHosts": [host]}}}}}
+    if good:
+        assert parse_platform(data).operator.plans["default"].allow.ingress_hosts == (host,)
+    else:
+        with pytest.raises(PlatformError, match="ingressHosts"):
+            parse_platform(data)
+
+
+@pytest.mark.parametrize("entry", ["{tenant}.example/", "a,b", "", "a b", "a\n", "x" * 257])
 def test_an_allowance_cannot_smuggle_another_in(entry: str) -> None:
     with pytest.raises(PlatformError, match="registries"):
         parse_platform({"operator": {"plans": {"default": {"allow": {"registries": [entry]}}}}})

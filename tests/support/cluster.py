@@ -7,10 +7,21 @@ test proves nothing.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from weakref import WeakSet
 
 import pytest
 
-from tenantplane_cli.cluster import Cluster, open_cluster
+from tenantplane_cli.cluster import Cluster, install_chart, open_cluster
+
+_CHARTED: WeakSet[Cluster] = WeakSet()
+
+
+def with_chart(cluster: Cluster) -> Cluster:
+    """The cluster with the chart installed, once for all modules of a worker: they leave it as they found it."""
+    if cluster not in _CHARTED:
+        install_chart(cluster, progress=lambda _: None)
+        _CHARTED.add(cluster)
+    return cluster
 
 
 @pytest.fixture(scope="session")

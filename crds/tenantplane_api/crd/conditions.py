@@ -70,7 +70,7 @@ class Reason(StrEnum):
     DELETING = "Deleting"
     MASS_DELETION_HELD = "MassDeletionHeld"
     NAMESPACE_TERMINATING = "NamespaceTerminating"
-    TENANT_NOT_READY = "TenantNotReady"
+    FOREIGN_POLICIES = "ForeignPolicies"
     # Permanent until somebody changes something
     INVALID_SPEC = "InvalidSpec"
     UNKNOWN_PLAN = "UnknownPlan"

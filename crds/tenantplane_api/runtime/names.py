@@ -104,6 +104,8 @@ NAMESPACE_MODELS: Final = "tenantplane-models"
 
 # Children in a tenant's namespace. Fixed names, so that a user finds them and a restore hits the same objects.
 NAMESPACE_PREFIX: Final = "tenant-"
+CHILD_WORKLOAD_PREFIX: Final = "tenantplane-"
+"""Every workload (apps/*) that the operator makes for a tenant begins so: the tenant fence keeps it from others."""
 CHILD_QUOTA: Final = "tenantplane"
 CHILD_LIMIT_RANGE: Final = "tenantplane"
 CHILD_SERVICE_ACCOUNT: Final = "tenant"

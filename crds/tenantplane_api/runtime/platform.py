@@ -74,6 +74,14 @@ class ContainerLimits(Section, frozen=True):
 AllowText = Annotated[str, Meta(pattern=r"^[A-Za-z0-9*._:/@-]+$", min_length=1, max_length=limits.ALLOW_TEXT_MAX)]
 """An entry of an allow-list: no comma, because lists travel comma-separated in an annotation."""
 AllowList = Annotated[tuple[AllowText, ...], Meta(max_length=limits.ALLOW_MAX)]
+_HOST_LABEL: Final = r"([A-Za-z0-9*_:-]+|[{]tenant(ID)?[}])"
+AllowHost = Annotated[
+    str, Meta(pattern=rf"^{_HOST_LABEL}([.]{_HOST_LABEL})*$", min_length=1, max_length=limits.ALLOW_TEXT_MAX)
+]
+"""A host of an allow-list; a whole label of it may be ``{tenant}`` or ``{tenantID}``: each tenant's own.
+
+A part of a label may not: ``{tenant}-app`` of a tenant ``x`` would be ``{tenant}`` of a tenant ``x-app``.
+"""
 
 
 class Allowances(Section, frozen=True):
@@ -83,24 +91,36 @@ class Allowances(Section, frozen=True):
     (``registry.example/acme/`` allows every image below it, ``docker.io/library/nginx`` each of its tags, ``*`` any).
     ``image_pull_policies``: of containers. ``service_types``: beyond ClusterIP. ``ingress_classes`` and
     ``ingress_hosts`` (exact, or ``*.domain``) allow Ingresses; ``gateways`` (``namespace/name``) with ``ingress_hosts``
-    allow HTTPRoutes. ``tolerations``: taint keys that pods may tolerate beyond ``node.kubernetes.io/not-ready`` and
-    ``…/unreachable``; ``*`` any. Classes by name, ``*`` any.
+    allow HTTPRoutes. A plan of several tenants lists hosts with ``{tenant}`` or ``{tenantID}`` in them, see
+    ``for_tenant``: any other host is all theirs. ``tolerations``: taint keys that pods may tolerate beyond
+    ``node.kubernetes.io/not-ready`` and ``…/unreachable``; ``*`` any. Classes by name, ``*`` any.
     """
 
     registries: AllowList = ()
     image_pull_policies: tuple[Literal["Always", "IfNotPresent", "Never"], ...] = ("Always",)
     service_types: tuple[Literal["LoadBalancer", "NodePort"], ...] = ()
     ingress_classes: AllowList = ()
-    ingress_hosts: AllowList = ()
+    ingress_hosts: Annotated[tuple[AllowHost, ...], Meta(max_length=limits.ALLOW_MAX)] = ()
     gateways: AllowList = ()
     storage_classes: AllowList = ()
     priority_classes: AllowList = ()
     runtime_classes: AllowList = ()
     tolerations: AllowList = ()
 
+    def for_tenant(self, name: str, tenant_id: str) -> "Allowances":
+        """The same with ``{tenant}`` and ``{tenantID}`` in hosts replaced, as the tenant fence compares them.
+
+        A host that is then longer than DNS knows any (253 characters) is left out.
+        """
+        hosts = (host.replace("{tenant}", name).replace("{tenantID}", tenant_id) for host in self.ingress_hosts)
+        return msgspec.structs.replace(self, ingress_hosts=tuple(host for host in hosts if len(host) <= 253))
+
 
 def allow_annotations(allow: Allowances) -> dict[str, str]:
-    """Annotations of a tenant's Namespace that tell the tenant fence what the plan allows; empty lists are absent."""
+    """Annotations of a tenant's Namespace that tell the tenant fence what the plan allows; empty lists are absent.
+
+    ``allow`` is the tenant's own, see ``Allowances.for_tenant``: a placeholder that is left matches no host.
+    """
     values: dict[str, list[str]] = msgspec.to_builtins(allow)
     out = {}
     for field, entries in values.items():
@@ -369,6 +389,7 @@ def _check(platform: Platform) -> None:
             ipaddress.ip_network(cidr, strict=False)
         except ValueError as error:
             raise PlatformError(f"shared.network.clusterCIDRs[{number}]: {error}") from None
+    _refuse_whole_families(shared.network.cluster_cidrs)
     knowledge, indexer = shared.knowledge, operator.indexer
     if indexer.runner == "Job" and (knowledge.store or "").startswith("file:"):
         raise PlatformError("shared.knowledge.store: file:// works only with operator.indexer.runner Subprocess")
@@ -377,13 +398,7 @@ def _check(platform: Platform) -> None:
         raise PlatformError(
             "operator.leaderElection: retrySeconds must be less than renewSeconds, and that less than leaseSeconds"
         )
-    for number, entry in enumerate(operator.aws.allowed_role_arns):
-        if re.search(r"[{]tenantID[}][a-z0-9-]*[*]$", entry):
-            # One tenantID may begin with another one, so `{tenantID}-*` would lend a tenant somebody else's role.
-            raise PlatformError(
-                f"operator.aws.allowedRoleARNs[{number}]: between {{tenantID}} and the final * put a character that no "
-                "tenantID has, such as `/`: one tenantID may begin with another"
-            )
+    _refuse_lent_roles(operator.aws.allowed_role_arns)
     for name, plan in operator.plans.items():
         for key in plan.quota:
             if not re.match(limits.QUOTA_KEY_PATTERN, key):
@@ -391,3 +406,42 @@ def _check(platform: Platform) -> None:
         aliases = [model.alias for model in plan.models]
         if len(set(aliases)) != len(aliases):
             raise PlatformError(f"operator.plans.{name}.models: an alias is listed twice")
+
+
+def _refuse_whole_families(cidrs: tuple[str, ...]) -> None:
+    """A cluster that calls every address its own leaves no internet, and is rather a mistake than a wish."""
+    found = [ipaddress.ip_network(cidr, strict=False) for cidr in cidrs]
+    whole: list[ipaddress.IPv4Network | ipaddress.IPv6Network] = [
+        *ipaddress.collapse_addresses(n for n in found if isinstance(n, ipaddress.IPv4Network)),
+        *ipaddress.collapse_addresses(n for n in found if isinstance(n, ipaddress.IPv6Network)),
+    ]
+    if any(network.prefixlen == 0 for network in whole):
+        raise PlatformError(
+            "shared.network.clusterCIDRs: together they are every address: list the ranges of the cluster's pods, "
+            "Services and nodes"
+        )
+
+
+def _refuse_lent_roles(entries: tuple[str, ...]) -> None:
+    """Where a tenantID ends or begins must be plain from the text: else one tenant is lent another one's role.
+
+    One tenantID may begin with another (`{tenantID}-*`, and `{tenantID}-prod` beside `{tenantID}`) or end with it
+    (`prod-{tenantID}` beside `{tenantID}`).
+    """
+    places: dict[str, int] = {}
+    for number, entry in enumerate(entries):
+        if re.search(r"[{]tenantID[}][a-z0-9{*-]", entry):
+            raise PlatformError(
+                f"operator.aws.allowedRoleARNs[{number}]: after {{tenantID}} put a character that no tenantID has, "
+                "such as `/`: one tenantID may begin with another"
+            )
+        before, found, _ = entry.partition("{tenantID}")
+        if found:
+            places.setdefault(before, number)
+    for short, one in places.items():
+        for long, other in places.items():
+            if long.startswith(short) and re.fullmatch(r"[a-z0-9-]+", long[len(short) :]):
+                raise PlatformError(
+                    f"operator.aws.allowedRoleARNs[{other}]: what stands before {{tenantID}} could be the beginning of "
+                    f"a tenantID in entry [{one}]: put a character that no tenantID has between, such as `/`"
+                )

@@ -11,7 +11,7 @@ from typing import Any
 from tenantplane_api.crd.apikey import APIKeySpec, APIKeyStatus
 from tenantplane_api.crd.common import SecretKeyRef
 from tenantplane_api.crd.conditions import Reason
-from tenantplane_api.runtime import limits
+from tenantplane_api.runtime import limits, names
 from tenantplane_api.runtime.durations import parse_duration
 from tenantplane_operator.tenant.concern import Refused, clip, failed
 from tenantplane_operator.tenant.parse import creation_time, lenient, object_metadata, validated
@@ -66,6 +66,17 @@ def parse_api_key(obj: Mapping[str, Any]) -> ParsedAPIKey:
         spec=spec,
         status=_status(obj.get("status")),
     )
+
+
+def revoked_status(obj: Mapping[str, Any], *, now: str) -> dict[str, Any] | None:
+    """Status of an APIKey that may be invalid otherwise, with its revocation (``now``: RFC 3339); ``None``: as it is.
+
+    Who revokes a key need not have mended it: what is asked for is recorded before anything of it is read.
+    """
+    status, spec = obj.get("status") or {}, obj.get("spec")
+    notes = (obj.get("metadata") or {}).get("annotations") or {}
+    asked = names.ANNOTATION_REVOKE in notes or (isinstance(spec, Mapping) and spec.get("revoked") is True)
+    return {**status, "revokedAt": now} if asked and not status.get("revokedAt") else None
 
 
 def _status(data: Any) -> APIKeyStatus:

@@ -15,8 +15,8 @@ from tenantplane_api.runtime import names
 from tenantplane_api.runtime.keys import generate_key
 from tenantplane_api.runtime.names import Revision, TenantID, TenantName
 from tenantplane_operator.apikey.cleanup import clean_up
-from tenantplane_operator.apikey.parse import ParsedAPIKey, parse_api_key
-from tenantplane_operator.apikey.rotation import requests_of
+from tenantplane_operator.apikey.parse import ParsedAPIKey, parse_api_key, revoked_status
+from tenantplane_operator.apikey.rotation import ROTATE, requests_of
 from tenantplane_operator.apikey.secret import (
     ABSENT,
     ObservedSecret,
@@ -34,6 +34,7 @@ from tenantplane_operator.runtime.queue import Again, Done, Result
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, annotations_of, is_deleting, uid_of
 from tenantplane_operator.status import write_status
 from tenantplane_operator.tenant.concern import Refused, failed, summarize
+from tenantplane_operator.tenant.parse import format_time
 from tenantplane_operator.tenant.status import endpoint
 
 logger = logging.getLogger(__name__)
@@ -56,12 +57,13 @@ async def reconcile_api_key(ctx: Context, key: ObjectKey) -> Result:
     try:
         parsed = parse_api_key(obj)
     except Refused as refused:
-        await write_status(ctx, obj, summarize({ConditionType.PUBLISHED: refused.concern}), body=None)
+        body = revoked_status(obj, now=format_time(ctx.now()))
+        await write_status(ctx, obj, summarize({ConditionType.PUBLISHED: refused.concern}), body=body)
         return Done()
     tenant, published = _tenant(ctx, key.namespace)
     if tenant is not None and published is None and parsed.status.hash:
-        # The tenant was not looked at since the start: what is published is not known, so nothing is said of it. Its
-        # own reconcile wakes us.
+        # Something stands published, and the tenant was not looked at since the start: what it is is not known, so
+        # nothing is said of it. Its own reconcile wakes us.
         return Done()
     try:
         decision = await _settle(_Pass(ctx, key, obj, parsed, tenant, published or {}))
@@ -71,6 +73,9 @@ async def reconcile_api_key(ctx: Context, key: ObjectKey) -> Result:
         for waiting in ctx.hashes.see(key, ctx.cache.get(key)):
             ctx.queue.add(waiting)
         return await _failed(ctx, key, obj, parsed, error)
+    if decision.action is Action.REFUSE:
+        # Somebody has to change something, in a Secret that is not watched: the next look reads it.
+        ctx.seen_secrets.pop(key, None)
     if live is not obj:
         _tell(ctx, obj, parsed, decision)
     return Done(after=decision.requeue_after)
@@ -93,6 +98,9 @@ def _tell(ctx: Context, obj: Manifest, parsed: ParsedAPIKey, decision: KeyDecisi
     if event is not None:
         ctx.recorder.record(obj, event.type, event.reason, event.note)
     requests = requests_of(parsed)
+    if (decision.status.get("handledRequests") or {}).get(ROTATE) == parsed.status.handled_requests.get(ROTATE):
+        # Answered before, and told then.
+        return
     if requests.invalid:
         note = f"annotation {names.ANNOTATION_ROTATE} is ignored: it must be a time such as 2027-01-31T12:00:00Z"
         ctx.recorder.record(obj, "Warning", "InvalidRequest", note)
@@ -112,6 +120,12 @@ class _Pass:
     tenant: TenantRef | None
     published: dict[str, Revision]
 
+    @property
+    def left_out(self) -> frozenset[str]:
+        """Hashes for which the tenant's document has no room."""
+        known = self.ctx.published.get(self.tenant.name) if self.tenant is not None else None
+        return known.left_out if known is not None else frozenset()
+
     def decide(self, secret: ObservedSecret) -> KeyDecision:
         """Ask the pure code, and hold what it takes before anybody else is asked."""
         decision = decide(
@@ -121,6 +135,7 @@ class _Pass:
             now=self.ctx.now(),
             taken=_Taken(self.ctx, self.key, self.tenant),
             published=self.published,
+            left_out=self.left_out,
         )
         self.ctx.hashes.want(self.key, decision.wanted)
         if decision.status.get("hash"):
@@ -149,7 +164,10 @@ class _Taken:
 
 
 def _tenant(ctx: Context, namespace: str) -> tuple[TenantRef | None, dict[str, Revision] | None]:
-    """The tenant that the namespace belongs to, and revision by hash of what it has published (``None``: unknown)."""
+    """The tenant that the namespace belongs to, and revision by hash of what it has published.
+
+    ``None`` while that is not known; a tenant of which nothing stands published has published nothing.
+    """
     tenant = ctx.tenant_of(namespace)
     if tenant is None:
         return None, None
@@ -157,7 +175,8 @@ def _tenant(ctx: Context, namespace: str) -> tuple[TenantRef | None, dict[str, R
     ref = TenantRef(name=TenantName(name), tenant_id=TenantID(tenant["spec"]["tenantID"]))
     known = ctx.published.get(name)
     if known is None:
-        return ref, None
+        stands = ctx.publisher.revision(names.tenant_document_name(name)) is not None
+        return ref, None if stands else {}
     return ref, dict.fromkeys(known.hashes, known.revision)
 
 

@@ -12,7 +12,7 @@ from datetime import datetime
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.durations import parse_duration
 from tenantplane_operator.apikey.parse import ParsedAPIKey
-from tenantplane_operator.tenant.parse import as_utc, parse_time
+from tenantplane_operator.tenant.parse import later, parse_time
 
 ROTATE, REVOKE, RECONCILE = (
     name.partition("/")[2] for name in (names.ANNOTATION_ROTATE, names.ANNOTATION_REVOKE, names.ANNOTATION_RECONCILE)
@@ -58,7 +58,7 @@ def next_rotation(key: ParsedAPIKey, since: datetime | None) -> datetime | None:
     rotation = key.spec.rotation
     if rotation is None or rotation.interval is None or since is None:
         return None
-    return as_utc(since) + parse_duration(rotation.interval)
+    return later(since, parse_duration(rotation.interval))
 
 
 def _is_time(text: str) -> bool:

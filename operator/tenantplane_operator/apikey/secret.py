@@ -28,11 +28,10 @@ from tenantplane_operator.tenant.manifest import Manifest, Owner
 
 @dataclass(frozen=True, slots=True)
 class TenantRef:
-    """The tenant in whose namespace an APIKey lies. ``serving``: its namespace is its own and it is not going away."""
+    """The tenant in whose namespace an APIKey lies."""
 
     name: TenantName
     tenant_id: TenantID
-    serving: bool = True
 
     @property
     def owner(self) -> Owner:

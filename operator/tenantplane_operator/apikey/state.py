@@ -6,10 +6,10 @@ given the same text, and that a text which was given out works until its grace e
 or lost to whoever had the text before. The states of a key that we make, in short::
 
     no tenant            -> Refuse  NotInATenant     revoked            -> DeleteSecret  Revoked
-    tenant not serving   -> Refuse  TenantNotReady   expired            -> Keep          Expired
-    Secret absent        -> CreateSecret             Secret not ours    -> Refuse        SecretConflict
-    Secret edited        -> Refuse  KeyTampered      hash of another    -> Refuse        KeyRejected
-    due, or asked for    -> Rotate                   Secret ours        -> Keep, hash into the status
+    Secret absent        -> CreateSecret             expired            -> Keep          Expired
+    Secret edited        -> Refuse  KeyTampered      Secret not ours    -> Refuse        SecretConflict
+    due, or asked for    -> Rotate                   hash of another    -> Refuse        KeyRejected
+    Secret ours          -> Keep, hash into the status
 
 and of one from ``valueFrom``: Keep, or Refuse with SecretNotFound (not there) or KeyRejected (no key, or another's).
 
@@ -25,7 +25,7 @@ from enum import StrEnum
 from typing import Any
 
 from tenantplane_api.crd.conditions import ConditionType, Reason
-from tenantplane_api.runtime import names
+from tenantplane_api.runtime import limits, names
 from tenantplane_api.runtime.names import Revision
 from tenantplane_operator.apikey.again import earliest, look_again
 from tenantplane_operator.apikey.parse import ParsedAPIKey
@@ -92,6 +92,7 @@ def decide(
     now: datetime,
     taken: Container[str],
     published: Mapping[str, Revision],
+    left_out: Container[str] = (),
 ) -> KeyDecision:
     """The next step for an APIKey.
 
@@ -102,8 +103,9 @@ def decide(
         now: aware time.
         taken: hashes to which another APIKey has the better right.
         published: for each hash in the tenant's published document, the revision that stands published.
+        left_out: hashes for which there is no room in it.
     """
-    return _Decision(key, secret, as_utc(now), taken, published).decide(tenant)
+    return _Decision(key, secret, as_utc(now), taken, published, left_out).decide(tenant)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class _Decision:
     now: datetime
     taken: Container[str]
     published: Mapping[str, Revision]
+    left_out: Container[str]
 
     def decide(self, tenant: TenantRef | None) -> KeyDecision:
         key, secret, known = self.key, self.secret, self._known()
@@ -126,8 +129,6 @@ class _Decision:
                 Reason.NOT_IN_A_TENANT,
                 f"namespace {key.namespace} belongs to no Tenant: create the APIKey in a tenant's namespace",
             )
-        if not tenant.serving:
-            return self._refuse(known, Reason.TENANT_NOT_READY, f"Tenant {tenant.name} has not got its namespace yet")
         match secret.state:
             case SecretState.OURS | SecretState.GIVEN:
                 return self._found(known)
@@ -219,7 +220,9 @@ class _Decision:
 
     def _refuse(self, facts: _Facts, reason: Reason, message: str, *, wanted: str | None = None) -> KeyDecision:
         why = failed(reason, message)
-        poll = self.secret.state in _UNSEEN and reason not in (Reason.NOT_IN_A_TENANT, Reason.TENANT_NOT_READY)
+        # Another text is put into a Secret that was refused, and nobody watches it for us either.
+        unseen = self.secret.state in _UNSEEN or reason == Reason.KEY_REJECTED
+        poll = unseen and reason != Reason.NOT_IN_A_TENANT
         return KeyDecision(
             action=Action.REFUSE,
             conditions=_conditions(why, why),
@@ -302,7 +305,7 @@ class _Decision:
         stands = facts.digest in self.published
         # Between two texts the key can be used by the one that was there before.
         bridged = any(entry.digest in self.published for entry in facts.previous)
-        shown = ok(Reason.PUBLISHED) if stands else failed(Reason.PROGRESSING, "the key is not in the data plane yet")
+        shown = ok(Reason.PUBLISHED) if stands else self._unpublished(facts)
         expired = self._expired
         status = self._status(facts, requests, has_secret=True)
         if due is not None and not expired:
@@ -318,6 +321,15 @@ class _Decision:
                 None if due is None or expired else (due - self.now).total_seconds(),
             ),
         )
+
+    def _unpublished(self, facts: _Facts) -> Concern:
+        if facts.digest in self.left_out:
+            return failed(
+                Reason.QUOTA_EXCEEDED,
+                f"the tenant has as many keys as it can have (at most {limits.RUNTIME_KEYS_MAX}, fewer with long "
+                "owners); the older ones work: delete some of its APIKeys",
+            )
+        return failed(Reason.PROGRESSING, "the key is not in the data plane yet")
 
     def _expiry(self) -> Concern:
         when = "" if self.key.spec.expires_at is None else f" at {format_time(self.key.spec.expires_at)}"

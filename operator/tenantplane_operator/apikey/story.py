@@ -20,7 +20,7 @@ class Event(NamedTuple):
 
 
 _REASONS: dict[str, str] = {Reason.EXPIRED: "KeyExpired"}
-_QUIET = frozenset({Reason.PROGRESSING, Reason.WAITING, Reason.TENANT_NOT_READY})
+_QUIET = frozenset({Reason.PROGRESSING, Reason.WAITING})
 
 
 def story(before: Mapping[str, Any], decision: KeyDecision) -> Event | None:

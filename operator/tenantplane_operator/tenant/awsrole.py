@@ -16,8 +16,8 @@ from tenantplane_api.runtime.indexjob import whole
 TENANT_ID: Final = "{tenantID}"
 _ARN: Final = re.compile(whole(limits.ROLE_ARN_PATTERN))
 _ROLE: Final = ":role/"
-_AMBIGUOUS: Final = re.compile(r"[a-z0-9-]*")
-"""What may stand in a tenantID: text of only these between ``{tenantID}`` and ``*`` ends no tenantID."""
+_AMBIGUOUS: Final = re.compile(r"[{]tenantID[}][a-z0-9{*-]")
+"""Where a tenantID does not end: before what it may have in it, or before anything."""
 
 
 def role_allowed(arn: str, entries: Iterable[str], *, tenant_id: str) -> bool:
@@ -26,12 +26,11 @@ def role_allowed(arn: str, entries: Iterable[str], *, tenant_id: str) -> bool:
 
 
 def _admits(entry: str, arn: str, tenant_id: str) -> bool:
+    if _AMBIGUOUS.search(entry):
+        return False
     if not entry.endswith("*"):
         return arn == entry.replace(TENANT_ID, tenant_id)
     prefix = entry[:-1]
     if _ROLE not in prefix or "*" in prefix:
-        return False
-    _, placeholder, rest = prefix.rpartition(TENANT_ID)
-    if placeholder and _AMBIGUOUS.fullmatch(rest):
         return False
     return arn.startswith(prefix.replace(TENANT_ID, tenant_id))

@@ -8,9 +8,11 @@ alias or index that is not in the document (a model that is gone, an index that 
 refuses such a request, not the document.
 """
 
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
+
+import msgspec
 
 from tenantplane_api.crd.conditions import Reason
 from tenantplane_api.crd.tenant import Assistant
@@ -29,6 +31,10 @@ from tenantplane_operator.tenant.concern import Refused, failed
 from tenantplane_operator.tenant.parse import ParsedTenant, as_utc, parse_time
 
 _KEY_ID: Final = "keyID"
+KEYS_BYTES_MAX: Final = 320 * 1024
+"""Bytes of a document that its keys may take: 1024 of them with long owners still fit, beside the rest of a spec."""
+_ENTRY_MAX: Final = 1024
+"""No entry of a key is longer, however its owner is written."""
 
 
 def accepted_keys(
@@ -36,8 +42,9 @@ def accepted_keys(
 ) -> tuple[KeyEntry, ...]:
     """Entries of the APIKeys that are in force, sorted by name and hash.
 
-    Beyond the bound of keys the youngest are left out, and replaced texts before any current one: a tenant that makes
-    too many must not be able to freeze its own document and with it the revocation of the others.
+    Beyond the bounds (number, and bytes in the document) the youngest are left out, and replaced texts before any
+    current one: a tenant that makes too many must not be able to freeze its own document and with it the revocation of
+    the others.
 
     Args:
         observed: APIKey objects; only those of ``namespace`` count.
@@ -49,10 +56,35 @@ def accepted_keys(
         key=lambda obj: (str(_meta(obj).get("creationTimestamp") or ""), str(_meta(obj).get("name"))),
     )
     found: dict[str, KeyEntry] = {}
+    room = KEYS_BYTES_MAX
     for entry in (*(e for obj in live for e in _current(obj)), *(e for obj in live for e in _replaced(obj))):
-        if entry.hash not in found and entry.hash not in taken and len(found) < limits.RUNTIME_KEYS_MAX:
-            found[entry.hash] = entry
+        if entry.hash in found or entry.hash in taken:
+            continue
+        room -= entry_bytes(entry)
+        if room < 0 or len(found) == limits.RUNTIME_KEYS_MAX:
+            break
+        found[entry.hash] = entry
     return tuple(sorted(found.values(), key=lambda entry: (entry.name, entry.hash)))
+
+
+def entry_bytes(entry: KeyEntry) -> int:
+    """What a key takes in the document, its comma included."""
+    return len(msgspec.json.encode(entry)) + 1
+
+
+def left_out(
+    observed: Sequence[Mapping[str, Any]], *, namespace: str, taken: Container[str] = frozenset()
+) -> frozenset[str]:
+    """Hashes of current texts for which ``accepted_keys``, asked the same, has no room."""
+    if len(observed) * _ENTRY_MAX * (1 + limits.PREVIOUS_KEYS_MAX) <= KEYS_BYTES_MAX:
+        return frozenset()
+    current = {
+        str(obj["status"]["hash"])
+        for obj in observed
+        if is_live(obj) and obj["status"].get("hash") and _meta(obj).get("namespace") == namespace
+    }
+    accepted = {entry.hash for entry in accepted_keys(observed, namespace=namespace, taken=taken)}
+    return frozenset(digest for digest in current - accepted if digest not in taken)
 
 
 def is_live(obj: Mapping[str, Any]) -> bool:

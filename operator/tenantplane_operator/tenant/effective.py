@@ -59,7 +59,8 @@ class EffectiveAccess:
 class EffectiveTenant:
     """What is in force.
 
-    ``container_limits`` has the keys of a LimitRange item; empty ones are left out. ``allow`` is the plan's.
+    ``container_limits`` has the keys of a LimitRange item; empty ones are left out. ``allow`` is the plan's, its hosts
+    this tenant's own.
     ``role_arn`` is ``None`` unless the platform admits it.
     """
 
@@ -116,7 +117,7 @@ def merge(
         pod_security_version=platform.operator.pod_security_version,
         access=_access(tenant, plan, platform, foreign_namespaces, problems),
         network=_network(spec, platform, problems),
-        allow=plan.allow,
+        allow=plan.allow.for_tenant(tenant.name, tenant.tenant_id),
         role_arn=_role(tenant, platform, problems),
         models=_models(spec, plan, platform),
         api_keys=(BootstrapKey(name=DEFAULT_KEY),) if keys is None else tuple(keys),

@@ -89,6 +89,23 @@ def _serves(status: object) -> bool:
     return isinstance(status, Mapping) and bool(status.get("namespace")) and bool(status.get("runtimeRevision"))
 
 
+def carries(namespace: Mapping[str, Any], tenant: Mapping[str, Any]) -> bool:
+    """True when a raw Namespace is this raw Tenant's, by its label *and* by the tenantID that it carries."""
+    spec, meta = tenant.get("spec") or {}, tenant.get("metadata") or {}
+    owner_id = manifest.annotation(namespace, names.ANNOTATION_TENANT_ID)
+    named = manifest.label(namespace, names.LABEL_TENANT) == meta.get("name")
+    return named and owner_id is not None and owner_id == spec.get("tenantID")
+
+
+def belongs_to_another(
+    namespace: str, tenant: str, *, found: Mapping[str, Any] | None, claims: Iterable[Claim]
+) -> bool:
+    """True for a namespace that another Tenant claims, or whose Namespace object carries another's label."""
+    if any(claim.namespace == namespace and claim.name != tenant for claim in claims):
+        return True
+    return found is not None and manifest.label(found, names.LABEL_TENANT) not in (None, tenant)
+
+
 def decide(
     claim: Claim,
     *,

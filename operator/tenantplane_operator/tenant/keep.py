@@ -21,7 +21,7 @@ from tenantplane_operator.context import Context, Published
 from tenantplane_operator.runtime.conditions import find
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, is_deleting
 from tenantplane_operator.tenant.concern import PERMANENT_REASONS
-from tenantplane_operator.tenant.document import accepted_keys
+from tenantplane_operator.tenant.document import accepted_keys, entry_bytes
 from tenantplane_operator.tenant.models import ObservedModel
 from tenantplane_operator.tenant.parse import ParsedTenant
 
@@ -45,10 +45,36 @@ async def keep_published(ctx: Context, tenant: str, asked: Manifest | None = Non
         return None
     observed = ctx.cache.in_namespace(names.KIND_API_KEY, document.namespace)
     keys = accepted_keys(observed, namespace=document.namespace, taken=ctx.hashes.outside(document.namespace))
-    kept = await _with_held(ctx, _with_keys(document, keys), document.spec.keys, asked)
+    kept = await _with_held(ctx, renewed(document, keys), document.spec.keys, asked)
     now, _ = await ctx.publisher.publish(kept)
     await ctx.deletions.settle(names.tenant_document_name(tenant))
     return as_published(now, kept)
+
+
+def renewed(document: TenantRuntime, keys: tuple[KeyEntry, ...]) -> TenantRuntime:
+    """A published document with these keys; where they do not all fit, with those of them that it had.
+
+    What is published is so never larger than what the data plane reads, and a revocation always passes. Of a key that
+    it had, only the end of its time is new: who asks for a longer owner waits until there is room.
+    """
+    found = _with_keys(document, keys)
+    if fits(found):
+        return found
+    now = {entry.hash: entry for entry in keys}
+    kept = [
+        msgspec.structs.replace(entry, expires_at=now[entry.hash].expires_at)
+        for entry in document.spec.keys
+        if entry.hash in now
+    ]
+    while kept and not fits(found := _with_keys(document, tuple(kept))):
+        # Ends that are new take room as well; whoever has none is refused rather than let in for longer.
+        kept.pop()
+    return found
+
+
+def fits(document: TenantRuntime) -> bool:
+    """True for a document that the data plane reads."""
+    return len(canonical(document)) <= limits.RUNTIME_DOCUMENT_MAX_BYTES
 
 
 def as_published(now: names.Revision, document: TenantRuntime) -> Published:
@@ -101,13 +127,15 @@ async def _with_held(
         return document
     # The document was compiled a moment ago: what an APIKey came to have since is not lost.
     observed = ctx.cache.in_namespace(names.KIND_API_KEY, document.namespace)
-    accepted = {entry.hash for entry in accepted_keys(observed, namespace=document.namespace, taken=elsewhere)}
+    accepted = {e.hash: e for e in accepted_keys(observed, namespace=document.namespace, taken=elsewhere)}
     kept = list(document.spec.keys)
+    room = limits.RUNTIME_DOCUMENT_MAX_BYTES - len(canonical(document))
     for entry in lost:
-        if len(kept) >= limits.RUNTIME_KEYS_MAX:
+        room -= entry_bytes(accepted.get(entry.hash, entry))
+        if room < 0 or len(kept) >= limits.RUNTIME_KEYS_MAX:
             break
         if entry.hash in accepted:
-            kept.append(entry)
+            kept.append(accepted[entry.hash])
             continue
         key = ObjectKey(names.KIND_API_KEY, document.namespace, entry.name)
         obj = ctx.cache.get(key)

@@ -118,7 +118,7 @@ def keys_concern(
 
 
 _SETTLED = frozenset({Reason.EXPIRED, Reason.REVOKED})
-_UNDER_WAY = frozenset({Reason.PROGRESSING, Reason.WAITING, Reason.TENANT_NOT_READY})
+_UNDER_WAY = frozenset({Reason.PROGRESSING, Reason.WAITING})
 
 
 def _ready(obj: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

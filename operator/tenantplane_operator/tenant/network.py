@@ -152,11 +152,8 @@ def allow_egress(network: EffectiveNetwork, platform: Platform) -> dict[str, Any
     """What the Tenant opens towards the outside; ``None`` when nothing."""
     peers: list[dict[str, Any]] = []
     if network.internet:
-        closed4, closed6 = ranges.not_internet(ranges.cluster_networks(platform.shared.network.cluster_cidrs))
-        peers += [
-            {"ipBlock": {"cidr": "0.0.0.0/0", "except": closed4}},
-            {"ipBlock": {"cidr": "::/0", "except": closed6}},
-        ]
+        own = ranges.cluster_networks(platform.shared.network.cluster_cidrs)
+        peers += [{"ipBlock": every} for every in ranges.internet(own)]
     peers += [{"ipBlock": {"cidr": cidr}} for cidr in network.egress_cidrs]
     peers += [_in_namespace(name) for name in network.egress_namespaces]
     if not peers:

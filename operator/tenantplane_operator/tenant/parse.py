@@ -8,7 +8,7 @@ have not been, so everything is checked again here and nothing later has to. Wha
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -27,6 +27,8 @@ from tenantplane_operator.tenant.manifest import Owner
 _M = TypeVar("_M", bound=BaseModel)
 _NAME = re.compile(whole(limits.DNS_LABEL_PATTERN))
 _ERRORS_SHOWN = 3
+_FIRST = datetime.min.replace(tzinfo=UTC)
+_LAST = datetime.max.replace(microsecond=0, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +150,31 @@ def creation_time(meta: Mapping[str, Any]) -> str:
 
 
 def as_utc(value: datetime) -> datetime:
-    """The same moment in UTC; a time without a zone is UTC, as Kubernetes reads it."""
-    return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+    """The same moment in UTC; a time without a zone is UTC, as Kubernetes reads it.
+
+    A time whose zone takes it out of the calendar (9999-12-31T23:59:59-05:00) is the nearest one in it: what a user
+    may write must not end the pass that would publish somebody's revocation.
+    """
+    if value.tzinfo is None:
+        return value.replace(tzinfo=UTC)
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        return _LAST if value.year > _FIRST.year else _FIRST
+
+
+def later(value: datetime, by: timedelta) -> datetime:
+    """``value + by`` in UTC, at most the calendar's last second."""
+    try:
+        return as_utc(value) + by
+    except OverflowError:
+        return _LAST
 
 
 def format_time(value: datetime) -> str:
     """RFC 3339 in UTC with seconds, as ``metav1.Time`` writes it: ``2027-01-31T00:00:00Z``."""
-    return as_utc(value).strftime("%Y-%m-%dT%H:%M:%SZ")
+    # Not strftime, which does not fill up a year below 1000.
+    return as_utc(value).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -7,10 +7,11 @@ A count of our own kinds is left out until Kubernetes counts them, because until
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from decimal import ROUND_FLOOR
 from typing import Any, Final
 
+from tenantplane_api.crd.conditions import ConditionType, Reason
 from tenantplane_api.runtime import limits as bounds
 from tenantplane_api.runtime import names
 from tenantplane_operator.tenant import containers, manifest
@@ -97,12 +98,13 @@ def without_defaults(quota: Mapping[str, str], limits: Mapping[str, Mapping[str,
     return f"{'; '.join(told)}: the quota bounds it, containerLimits has no default for it" if told else ""
 
 
-def secrets_of_keys(bootstrap: Iterable[Manifest], observed: Iterable[Mapping[str, Any]]) -> int:
+def secrets_of_keys(bootstrap: Iterable[Manifest], observed: Collection[Mapping[str, Any]]) -> int:
     """How many Secrets of API keys the namespace holds or is about to hold.
 
     A key that the tenant's admin makes gets its Secret from us as well; one that is taken from the admin's own Secret
-    does not. Bounded like the keys that a tenant can use at all. One more, because a Secret that is replaced at a
-    rotation is still counted for a moment after it is gone.
+    does not, and one that ended has none any more: APIKeys that pile up buy the tenant no room for Secrets of its own.
+    Bounded like the keys that a tenant can use at all. One more, because a Secret that is replaced at a rotation is
+    still counted for a moment after it is gone.
     """
     generated = {str(key["metadata"]["name"]) for key in bootstrap}
     generated |= {
@@ -110,7 +112,17 @@ def secrets_of_keys(bootstrap: Iterable[Manifest], observed: Iterable[Mapping[st
         for obj in observed
         if not (obj.get("spec") or {}).get("valueFrom") and not manifest.is_terminating(obj)
     }
+    generated -= {str(obj["metadata"]["name"]) for obj in observed if _ended(obj)}
     return min(len(generated), bounds.RUNTIME_KEYS_MAX) + bool(generated)
+
+
+def _ended(key: Mapping[str, Any]) -> bool:
+    """True for an APIKey that is revoked or expired and has no Secret any more, nor gets one."""
+    status = key.get("status") or {}
+    ready: Mapping[str, Any] = next(
+        (c for c in status.get("conditions") or [] if c.get("type") == ConditionType.READY), {}
+    )
+    return ready.get("reason") in (Reason.REVOKED, Reason.EXPIRED) and not status.get("secretRef")
 
 
 def objects_of_ours(manifests: Iterable[Manifest], *, secrets: int) -> Counter[str]:

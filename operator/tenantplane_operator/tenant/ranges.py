@@ -95,22 +95,26 @@ def cluster_networks(cidrs: Iterable[str]) -> tuple[Network, ...]:
     return tuple(ipaddress.ip_network(cidr, strict=False) for cidr in cidrs)
 
 
-def not_internet(cluster: Sequence[Network]) -> tuple[list[str], list[str]]:
-    """What is not the internet, as the ``except`` lists of ``0.0.0.0/0`` and ``::/0``."""
-    v4, v6 = _not_internet(tuple(cluster))
-    return list(v4), list(v6)
+def internet(cluster: Sequence[Network]) -> list[dict[str, object]]:
+    """NetworkPolicy ``ipBlock`` of each address family that has an internet: everything, except what is not it.
+
+    A family all of which is the cluster's own has none. Its exception would be as large as its range, which
+    Kubernetes does not take, and without the exception everything would be open.
+    """
+    return [
+        {"cidr": every, "except": list(closed)}
+        for every, closed in zip(("0.0.0.0/0", "::/0"), _not_internet(tuple(cluster)), strict=True)
+        if closed is not None
+    ]
 
 
 @functools.lru_cache(maxsize=8)
-def _not_internet(cluster: tuple[Network, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    # The same for all tenants of a platform, and milliseconds of work.
+def _not_internet(cluster: tuple[Network, ...]) -> tuple[tuple[str, ...] | None, ...]:
+    # Of IPv4 and of IPv6; ``None`` for all of it. The same for all tenants of a platform, and milliseconds of work.
     embedded = _in_nat64((*PRIVATE, *_OTHER_V4, *cluster))
     everything = _collapsed((*PRIVATE, *_OTHER_V4, *_OTHER_V6, *NEVER, *embedded, *cluster))
-    # `except` must lie strictly within its range: a cluster that calls everything its own has no internet at all.
-    return (
-        tuple(str(n) for n in everything if n.version == 4 and n.prefixlen > 0),
-        tuple(str(n) for n in everything if n.version == 6 and n.prefixlen > 0),
-    )
+    families = ([n for n in everything if n.version == version] for version in (4, 6))
+    return tuple(None if any(n.prefixlen == 0 for n in family) else tuple(map(str, family)) for family in families)
 
 
 def block(network: Network) -> dict[str, object]:

@@ -15,6 +15,7 @@ from typing import Final
 from tenantplane_api.crd.conditions import ConditionType, Reason
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.names import ModelKey, Revision
+from tenantplane_operator.apikey.again import earliest
 from tenantplane_operator.context import Context, Published
 from tenantplane_operator.knowledge.orders import order_for
 from tenantplane_operator.runtime.apply import Applied
@@ -22,7 +23,7 @@ from tenantplane_operator.runtime.errors import ApiError, Forbidden, Invalid
 from tenantplane_operator.runtime.outcome import RBAC_LAG, from_api
 from tenantplane_operator.runtime.prune import prune, to_prune
 from tenantplane_operator.runtime.queue import Again, Done, Result
-from tenantplane_operator.runtime.resources import Manifest, ObjectKey, annotations_of, is_deleting, key_of, labels_of
+from tenantplane_operator.runtime.resources import Manifest, ObjectKey, annotations_of, is_deleting, key_of
 from tenantplane_operator.status import write_status
 from tenantplane_operator.tenant.compile import (
     PRUNABLE,
@@ -47,6 +48,9 @@ from tenantplane_operator.tenant.parse import ParsedTenant, parse_tenant
 from tenantplane_operator.tenant.status import settle, tenant_conditions, tenant_status
 from tenantplane_operator.tenant.status_configmap import status_config_map
 from tenantplane_operator.tenant.story import namespace_event, story
+from tenantplane_operator.tenant.strangers import LOOK_AGAIN as STRANGERS_AGAIN
+from tenantplane_operator.tenant.strangers import NONE, with_strangers
+from tenantplane_operator.tenant.told import tell_keys
 
 logger = logging.getLogger(__name__)
 
@@ -90,10 +94,6 @@ async def reconcile_tenant(ctx: Context, key: ObjectKey) -> Result:
     try:
         tenant = parse_tenant(obj)
     except Refused as refused:
-        compiled = refused_spec(refused.concern, suspended=(obj.get("spec") or {}).get("suspend") is True)
-        if compiled.publication is Publication.WITHDRAW:
-            await ctx.publisher.withdraw(names.tenant_document_name(key.name))
-            ctx.published.pop(key.name, None)
         return await _refused(ctx, obj, refused.concern, why)
     return await _Reconcile(ctx, obj, tenant, why).run()
 
@@ -104,13 +104,13 @@ async def _refused(ctx: Context, obj: Manifest, concern: Concern, why: str | Non
     compiled = refused_spec(concern, suspended=suspended)
     name = str(obj["metadata"]["name"])
     claim = claim_of(obj)
+    namespace = claim.namespace if claim is not None else names.default_namespace(name)
     kept: Published | None = None
     if compiled.publication is Publication.KEEP:
         kept = await keep_published(ctx, name, obj)
     elif ctx.publisher.revision(names.tenant_document_name(name)) is not None:
         await ctx.publisher.withdraw(names.tenant_document_name(name))
-    if claim is not None:
-        tell_keys(ctx, name, claim.namespace, kept)
+    tell_keys(ctx, name, namespace, kept)
     settled = settle(compiled.concerns, published=kept.revision if kept is not None else None)
     conditions = tenant_conditions(settled, suspended=suspended, previous=_statuses(obj))
     await write_status(ctx, obj, hold_conditions(conditions, why, _held_keys(ctx, name)), body=None)
@@ -136,6 +136,7 @@ class _Reconcile:
         self.obj = obj
         self.tenant = tenant
         self.steps = Steps()
+        self.strangers = NONE
         self.look_again = False
         self.document = names.tenant_document_name(tenant.name)
 
@@ -155,6 +156,7 @@ class _Reconcile:
                 compiled = compile_tenant(tenant, ctx.platform, self._observe(namespace, maps))
             if compiled.ownership is not None:
                 await self._children(compiled)
+                await self._look_for_strangers()
                 self._builds(compiled)
         # A tenant whose fence cannot be written is not opened; one that is open must still hear of a revoked key.
         known = self.ctx.publisher.revision(self.document)
@@ -200,8 +202,21 @@ class _Reconcile:
             building=ctx.builds.building(tenant.name),
             taken_hashes=ctx.hashes.outside(tenant.namespace),
             own_kinds_countable=self._counting()[0],
-            foreign_namespaces=frozenset(space for space in referenced_namespaces(tenant) if self._foreign(space)),
+            foreign_namespaces=frozenset(s for s in referenced_namespaces(tenant) if ctx.is_anothers(s, tenant.name)),
         )
+
+    async def _look_for_strangers(self) -> None:
+        ctx, namespace = self.ctx, self.tenant.namespace
+        try:
+            self.strangers = await ctx.strangers.of(
+                ctx.api,
+                namespace,
+                epoch=ctx.epoch,
+                asked=self.tenant.annotations.get(names.ANNOTATION_RECONCILE),
+                wake=ctx.wake_claimants,
+            )
+        except ApiError as error:
+            self.steps.fail(ConditionType.NETWORK_READY, None, error, self._since())
 
     async def _look_at_models(self) -> None:
         """The models that aliases name; one that vanished and is held is as its document says."""
@@ -220,13 +235,6 @@ class _Reconcile:
         ctx, now = self.ctx, self.ctx.now().timestamp()
         quota = ctx.cache.get(ObjectKey("ResourceQuota", self.tenant.namespace, names.CHILD_QUOTA))
         return ctx.counting.look(self.tenant.name, quota, fresh=ctx.kinds.countable(now), now=now)
-
-    def _foreign(self, namespace: str) -> bool:
-        """True for a namespace that is another tenant's, by its label or by what that one claims."""
-        space = self.ctx.cache.get(ObjectKey("Namespace", "", namespace))
-        owner = labels_of(space).get(names.LABEL_TENANT) if space is not None else None
-        claimed = any(c.namespace == namespace and c.name != self.tenant.name for c in self.ctx.claims.values())
-        return claimed or owner not in (None, self.tenant.name)
 
     async def _digests(self) -> dict[str, str]:
         """Digests of the ConfigMaps that sources name; read once per edit, request and resync."""
@@ -285,6 +293,8 @@ class _Reconcile:
             if not fresh and told is not None:
                 # What this process made or adopted is not taken back as well, until the status names it.
                 if told.reason != "NamespaceTakenBack" or self.tenant.uid not in self.ctx.entered:
+                    if told.reason != "NamespaceCreated":
+                        self.ctx.strangers.doubt(self.tenant.namespace)
                     self.ctx.recorder.record(self.obj, told.type, told.reason, told.note)
                 self.ctx.entered.add(self.tenant.uid)
         return True
@@ -374,7 +384,8 @@ class _Reconcile:
             # What was compiled is not what stands published: a key that is only in it does not work yet.
             unpublished = failed(Reason.PROGRESSING, "the document with the tenant's keys is not published yet")
             self.steps.failures.setdefault(ConditionType.KEYS_READY, unpublished)
-        settled = settle(compiled.concerns, failures=self.steps.failures, published=published)
+        concerns = with_strangers(compiled.concerns, self.strangers)
+        settled = settle(concerns, failures=self.steps.failures, published=published)
         conditions = hold_conditions(
             tenant_conditions(settled, suspended=tenant.spec.suspend, previous=_statuses(self.obj)),
             self.why,
@@ -396,7 +407,11 @@ class _Reconcile:
         if self.look_again or compiled.ownership is None:
             return Done(after=LOOK_AGAIN)
         counts = compiled.effective is not None and counts_own_kinds(compiled.effective.quota)
-        return Done(after=self._counting()[1] if counts else None)
+        return Done(
+            after=earliest(
+                self._counting()[1] if counts else None, STRANGERS_AGAIN if self.strangers.policies else None
+            )
+        )
 
     def _handled(self, compiled: Compiled) -> dict[str, str]:
         """Requests that this pass has answered; a reindex is answered when its builds have ended."""
@@ -414,22 +429,6 @@ def _hashes(compiled: Compiled) -> frozenset[str]:
     return (
         frozenset(entry.hash for entry in compiled.document.spec.keys) if compiled.document is not None else frozenset()
     )
-
-
-def tell_keys(ctx: Context, tenant: str, namespace: str, now: Published | None) -> None:
-    """Remember what is published, and wake the APIKeys whose state that changes."""
-    before = ctx.published.get(tenant)
-    if now is None:
-        ctx.published.pop(tenant, None)
-    else:
-        ctx.published[tenant] = now
-    hashes = now.hashes if now is not None else frozenset()
-    if before is None or hashes != before.hashes:
-        # Who waits for a text that this tenant had may have it from now on.
-        for waiting in ctx.hashes.wanting(before.hashes - hashes if before is not None else ()):
-            ctx.queue.add(waiting)
-        for key in ctx.cache.in_namespace(names.KIND_API_KEY, namespace):
-            ctx.queue.add(key_of(key))
 
 
 def _lag(error: ApiError, since_binding: float | None) -> bool:

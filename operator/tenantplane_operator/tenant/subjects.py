@@ -25,6 +25,8 @@ def why_denied(subject: Subject, *, namespace: str, platform: Platform, foreign:
     if subject.kind != "ServiceAccount":
         if subject.name.startswith("system:"):
             return "is one of Kubernetes' own"
+        if subject.name.startswith("eks:"):
+            return "is one of EKS' own"
         return "is on the platform's deny-list" if subject.name in denied else None
     # As the API server spells a ServiceAccount's user name, so that one list serves all three kinds.
     if f"system:serviceaccount:{subject.namespace}:{subject.name}" in denied:

@@ -23,7 +23,7 @@ from tenantplane_operator.runtime.errors import AlreadyExists
 from tenantplane_operator.runtime.queue import Done
 from tenantplane_operator.runtime.resources import Manifest, ObjectKey, key_of
 from tenantplane_operator.tenant.document import accepted_keys
-from tenantplane_operator.tenant.reconcile import tell_keys
+from tenantplane_operator.tenant.told import tell_keys
 from tenantplane_operator.wake import Waker
 
 TENANTS = ("acme", "beta")

@@ -162,13 +162,6 @@ STATES: list[tuple[str, ParsedAPIKey, dict[str, Any], Action, tuple[str, str]]] 
     ("Secret edited", key(status=KNOWN), {"observed": EDITED}, Action.REFUSE, ("False", "KeyTampered")),
     ("Secret of another", key(), {"observed": FOREIGN}, Action.REFUSE, ("False", "SecretConflict")),
     ("no tenant", key(), {"tenant": None, "observed": ABSENT}, Action.REFUSE, ("False", "NotInATenant")),
-    (
-        "tenant not there yet",
-        key(),
-        {"tenant": TenantRef(ACME.name, ACME.tenant_id, serving=False), "observed": ABSENT},
-        Action.REFUSE,
-        ("False", "TenantNotReady"),
-    ),
     ("in use elsewhere", key(), {"taken": frozenset({TEXT.digest})}, Action.REFUSE, ("False", "KeyRejected")),
     (
         "Secret held by a finalizer",

@@ -19,20 +19,23 @@ def after(status: dict[str, Any], found: KeyDecision) -> dict[str, Any]:
     return {**found.status, "conditions": conditions}
 
 
+STORIES: list[tuple[dict[str, Any], dict[str, Any], ObservedSecret, str, str]] = [
+    ({}, {}, seen(), "KeyCreated", f"key {TEXT.key_id} in Secret web"),
+    (GIVEN, {}, observe_secret(users(TEXT.text), key(GIVEN), ACME), "KeyCreated", "in Secret mine"),
+    ({}, known(), seen(OTHER), "KeyRotated", f"{TEXT.key_id} is accepted until 2026-11-01T13:00:00Z"),
+    ({"rotation": {"grace": "0s"}}, known(), seen(OTHER), "KeyRotated", f"{TEXT.key_id} is refused"),
+    ({"revoked": True}, known(), ABSENT, "KeyRevoked", TEXT.key_id),
+    ({"expiresAt": "2026-11-01T00:00:00Z"}, known(), seen(), "KeyExpired", "expired at 2026-11-01"),
+    ({}, known(), EDITED, "KeyTampered", "was edited"),
+    ({}, {}, ObservedSecret(observe_secret(users("x"), key(), ACME).state), "SecretConflict", "left alone"),
+    (GIVEN, {}, observe_secret(users("x"), key(GIVEN), ACME), "KeyRejected", "not an API key"),
+    (GIVEN, {}, observe_secret(None, key(GIVEN), ACME), "SecretNotFound", "there is no Secret mine"),
+]
+
+
+# The words hold keys' ids, which are random: a test's name must not.
 @pytest.mark.parametrize(
-    ("spec", "status", "observed", "reason", "words"),
-    [
-        ({}, {}, seen(), "KeyCreated", f"key {TEXT.key_id} in Secret web"),
-        (GIVEN, {}, observe_secret(users(TEXT.text), key(GIVEN), ACME), "KeyCreated", "in Secret mine"),
-        ({}, known(), seen(OTHER), "KeyRotated", f"{TEXT.key_id} is accepted until 2026-11-01T13:00:00Z"),
-        ({"rotation": {"grace": "0s"}}, known(), seen(OTHER), "KeyRotated", f"{TEXT.key_id} is refused"),
-        ({"revoked": True}, known(), ABSENT, "KeyRevoked", TEXT.key_id),
-        ({"expiresAt": "2026-11-01T00:00:00Z"}, known(), seen(), "KeyExpired", "expired at 2026-11-01"),
-        ({}, known(), EDITED, "KeyTampered", "was edited"),
-        ({}, {}, ObservedSecret(observe_secret(users("x"), key(), ACME).state), "SecretConflict", "left alone"),
-        (GIVEN, {}, observe_secret(users("x"), key(GIVEN), ACME), "KeyRejected", "not an API key"),
-        (GIVEN, {}, observe_secret(None, key(GIVEN), ACME), "SecretNotFound", "there is no Secret mine"),
-    ],
+    ("spec", "status", "observed", "reason", "words"), STORIES, ids=[f"{n}-{s[3]}" for n, s in enumerate(STORIES)]
 )
 def test_each_story_is_told_once(
     spec: dict[str, Any], status: dict[str, Any], observed: ObservedSecret, reason: str, words: str

@@ -4,16 +4,16 @@ from collections.abc import Iterator
 
 import pytest
 from tests.operator.e2e.world import Operator, World, wait
+from tests.support.cluster import with_chart
 
 from tenantplane_api.runtime import names
-from tenantplane_cli.cluster import Cluster, install_chart
+from tenantplane_cli.cluster import Cluster
 
 
 @pytest.fixture(scope="module")
 def world(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     """The chart installed with both programs off, and nothing of ours left over from other tests."""
-    install_chart(cluster, progress=lambda _: None)
-    made = World(cluster, tmp_path_factory.mktemp("world"))
+    made = World(with_chart(cluster), tmp_path_factory.mktemp("world"))
     made.documents.mkdir()
     try:
         yield made

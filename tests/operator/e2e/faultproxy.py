@@ -74,9 +74,19 @@ class FaultProxy:
 
     def __exit__(self, *_: object) -> None:
         self._do(self._end())
+        self._do(self._end_tasks())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(10)
         self._loop.close()
+
+    @staticmethod
+    async def _end_tasks() -> None:
+        # Watches that are still open outlast the server: a task that is destroyed while it waits is a warning in
+        # whatever test comes next.
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     def _do(self, body: Any) -> None:
         done: Future[Any] = asyncio.run_coroutine_threadsafe(body, self._loop)

@@ -193,7 +193,8 @@ def test_expiry_comes_at_its_second_and_can_be_put_off(world: World) -> None:
     text = make(world, "brief", expiresAt=soon)
     world.await_condition("APIKey", "brief", "Ready", "False", "Expired", ns=NS, target=5)
     assert datetime.now(UTC) >= datetime.fromisoformat(soon)
-    assert [e["regarding"]["name"] for e in world.events("KeyExpired")].count("brief") == 1
+    told = lambda: [e["regarding"]["name"] for e in world.events("KeyExpired")].count("brief")  # noqa: E731
+    assert wait(told, "the expiry is told")[0] == 1
     world.patch("APIKey", "brief", NS, spec={"expiresAt": "2099-01-01T00:00:00Z"})
     world.await_condition("APIKey", "brief", "Ready", "True", ns=NS)
     assert world.key_text("brief", NS) == text
@@ -269,6 +270,7 @@ def test_one_text_opens_one_tenant(world: World) -> None:
     world.await_condition("APIKey", "loser", "Ready", "True", ns=OTHER)
 
 
+@pytest.mark.slow
 def test_the_command_line_as_a_tenants_admin(world: World, tmp_path: Path) -> None:
     env = environment(tmp_path)
     own = world.cluster.persona("rota-admin").kubeconfig
@@ -322,6 +324,7 @@ def test_the_command_line_as_a_tenants_admin(world: World, tmp_path: Path) -> No
     assert "nobody" in nobody.stderr
 
 
+@pytest.mark.slow
 def test_a_restart_goes_on_from_any_step(world: World, operator: Operator) -> None:
     """What a SIGKILL between two steps leaves, made by hand: each is continued, and nothing is done twice."""
     texts = {name: make(world, name) for name in ("deleted", "posted", "stated", "vanished", "asis")}

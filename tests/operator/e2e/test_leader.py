@@ -56,6 +56,7 @@ def test_one_works_and_the_other_takes_over_when_it_is_killed(world: World) -> N
     second.stop()
 
 
+@pytest.mark.slow
 def test_a_leader_that_is_told_to_end_under_load_hands_over_and_nothing_is_lost(world: World) -> None:
     first = world.start(leaderElection=LONG)
     second = world.start(leaderElection=LONG)

@@ -199,6 +199,36 @@ def test_consent_lets_a_tenant_adopt(world: World, operator: Operator) -> None:
     assert world.events("NamespaceAdopted")
 
 
+def test_what_the_earlier_owner_left_is_told_until_it_is_gone(world: World, operator: Operator) -> None:
+    foreign_namespace(world, "prepared", adoptable="heir")
+    v1 = "networking.k8s.io/v1"
+    world.create("NetworkPolicy", "back-door", "prepared", apiVersion=v1, spec={"podSelector": {}, "ingress": [{}]})
+    closed = {"podSelector": {}, "policyTypes": ["Ingress"]}
+    world.create("NetworkPolicy", "denial", "prepared", apiVersion=v1, spec=closed)
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"}
+    user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "mallory"}
+    rbac = f"{role['apiGroup']}/v1"
+    world.create("RoleBinding", "left-over", "prepared", apiVersion=rbac, roleRef=role, subjects=[user])
+    world.tenant("heir", namespace={"name": "prepared"})
+    world.tenant("neighbour")
+    told = world.await_condition("Tenant", "heir", "NetworkReady", "False", "ForeignPolicies")
+    assert "back-door" in told["message"]
+    assert "denial" not in told["message"]
+    access = world.condition("Tenant", "heir", "AccessReady")
+    assert access["status"] == "True"
+    assert "left-over" in access["message"]
+    world.await_ready("neighbour")
+    assert world.condition("Tenant", "heir")["status"] == "False"
+    assert world.condition("Tenant", "neighbour", "NetworkReady")["status"] == "True"
+    # Not ours to delete.
+    assert world.get("NetworkPolicy", "back-door", "prepared") is not None
+    world.delete("NetworkPolicy", "back-door", "prepared")
+    world.delete("RoleBinding", "left-over", "prepared")
+    world.patch("Tenant", "heir", metadata={"annotations": {names.ANNOTATION_RECONCILE: "2026-11-01T00:00:00Z"}})
+    world.await_ready("heir")
+    assert not world.condition("Tenant", "heir", "AccessReady").get("message")
+
+
 def test_a_namespace_of_the_same_tenant_id_is_taken_back(world: World, operator: Operator) -> None:
     foreign_namespace(world, "tenant-restored", label="restored", tenant_id="restored-0001")
     world.tenant("restored")

@@ -24,6 +24,7 @@ def notes(world: World, kind: str, name: str, ns: str = "") -> dict[str, str]:
     return dict(found["metadata"].get("annotations") or {})
 
 
+@pytest.mark.slow
 def test_the_chart_plan_bounds_a_tenant_and_locks_nobody_out(world: World) -> None:
     plans = {**SHIPPED, "tight": {**SHIPPED["default"], "quota": {"secrets": "1", "configmaps": "0"}}}
     allowed = {"allowedRoleARNs": [ROLE.format("{tenantID}")]}

@@ -133,6 +133,7 @@ def test_an_api_server_that_is_not_there_is_waited_for(world: World, tmp_path: P
     assert process.returncode == 0
 
 
+@pytest.mark.slow
 def test_kopf_run_is_the_same_operator(world: World, tmp_path: Path) -> None:
     account = world.cluster.service_account(names.NAMESPACE_SYSTEM, names.SERVICE_ACCOUNT_OPERATOR)
     log = tmp_path / "log"

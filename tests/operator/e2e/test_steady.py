@@ -119,6 +119,7 @@ def test_the_api_server_goes_away_and_comes_back(world: World, settled: list[str
         assert second.process.poll() is None
 
 
+@pytest.mark.slow
 def test_a_changed_plan_reaches_everybody_at_a_bounded_rate_and_edits_go_first(
     world: World, settled: list[str]
 ) -> None:

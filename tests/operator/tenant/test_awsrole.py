@@ -39,6 +39,9 @@ def allowed(arn: str, *entries: str, tenant_id: str = "acme-0001") -> bool:
         # Would read another tenantID into the same text; the Platform file refuses these, and so does this.
         (ROOT + "{tenantID}*", ROOT + "acme-0001", False),
         (ROOT + "{tenantID}-*", ROOT + "acme-0001-prod", False),
+        (ROOT + "{tenantID}-prod", ROOT + "acme-0001-prod", False),
+        (ROOT + "{tenantID}{tenantID}", ROOT + "acme-0001acme-0001", False),
+        (ROOT + "{tenantID}.prod", ROOT + "acme-0001.prod", True),
         (ROOT + "{tenantID}_*", ROOT + "acme-0001_prod", True),
         # Not patterns of ours at all.
         ("*", ROOT + "x", False),
@@ -71,10 +74,21 @@ def test_a_role_is_never_two_tenants(one: str, more: str, before: str, after: st
 
 
 def test_the_platform_file_refuses_an_entry_that_would_lend_roles() -> None:
-    for entry in (ROOT + "{tenantID}*", ROOT + "t-{tenantID}-*", ROOT + "{tenantID}/{tenantID}-x*"):
+    lending = (
+        "{tenantID}*",
+        "t-{tenantID}-*",
+        "{tenantID}/{tenantID}-x*",
+        "{tenantID}-x",
+        "t/{tenantID}9",
+        "t-{tenantID}",
+    )
+    for entry in (ROOT + each for each in lending):
         with pytest.raises(PlatformError, match=r"operator.aws.allowedRoleARNs\[1\]"):
             platform(operator={"aws": {"allowedRoleARNs": [ROOT + "{tenantID}", entry]}})
-    platform(operator={"aws": {"allowedRoleARNs": [ROOT + "{tenantID}/*", ROOT + "t-*", ROOT + "{tenantID}-x"]}})
+    platform(operator={"aws": {"allowedRoleARNs": [ROOT + "{tenantID}/*", ROOT + "t-*", ROOT + "{tenantID}.x"]}})
+    # Where all begin alike, none of them shifts.
+    alike = [ROOT + "t-{tenantID}", ROOT + "t-{tenantID}/*", ROOT + "u/t-{tenantID}", ROOT + "U-{tenantID}"]
+    platform(operator={"aws": {"allowedRoleARNs": alike}})
 
 
 def compiled(role: str | None, *entries: str, name: str = "acme") -> Compiled:

@@ -4,12 +4,20 @@ import random
 from typing import Any
 
 import pytest
-from tests.operator.tenant.build import HASH_A, HASH_B, api_key, parsed
+from tests.operator.tenant.build import ACME, HASH_A, HASH_B, api_key, namespace, parsed, platform
 
 from tenantplane_api.runtime import documents, limits, names
 from tenantplane_api.runtime.documents import KeyEntry, ModelAlias, TenantLimits, TenantRuntime
+from tenantplane_operator.tenant.compile import Observed, compile_tenant
 from tenantplane_operator.tenant.concern import Refused
-from tenantplane_operator.tenant.document import accepted_keys, check_size, compile_document
+from tenantplane_operator.tenant.document import (
+    KEYS_BYTES_MAX,
+    accepted_keys,
+    check_size,
+    compile_document,
+    entry_bytes,
+    left_out,
+)
 
 
 def keys(*objects: dict[str, Any]) -> tuple[KeyEntry, ...]:
@@ -81,6 +89,43 @@ def test_too_many_keys_cannot_freeze_the_older_ones() -> None:
     found = keys(*flood, old)
     assert len(found) == limits.RUNTIME_KEYS_MAX
     assert "zzz" in {entry.name for entry in found}
+
+
+@pytest.mark.parametrize("end", ["9999-12-31T23:59:59-05:00", "0001-01-01T00:00:00+01:00"])
+def test_an_odd_end_keeps_no_neighbour_from_being_revoked_and_no_tenant_from_being_suspended(end: str) -> None:
+    odd = api_key("odd", digest=HASH_A, spec={"expiresAt": end})
+    both = [odd, api_key("other", digest=HASH_B)]
+    assert [entry.name for entry in keys(*both)] == ["odd", "other"]
+    both[1]["spec"]["revoked"] = True
+    spec = {"suspend": True, "auth": {"apiKeys": [{"name": "odd", "expiresAt": end}]}}
+    out = compile_tenant(parsed(spec=spec), platform(), Observed(namespace=namespace(owner=ACME), api_keys=both))
+    assert out.document is not None
+    assert out.document.spec.suspended
+    assert [entry.name for entry in out.document.spec.keys] == ["odd"]
+
+
+def test_keys_with_long_owners_leave_room_for_the_rest_and_the_youngest_out() -> None:
+    # The most that 128 characters take in JSON.
+    many = [
+        api_key(
+            f"key-{i:034d}",
+            digest=f"sha256:{i:064x}",
+            spec={"owner": "\x01" * 128},
+            metadata={"creationTimestamp": f"2026-01-01T00:{i // 60:02d}:{i % 60:02d}Z"},
+        )
+        for i in range(1000)
+    ]
+    found = keys(*many)
+    assert 300 < len(found) < 1000
+    assert sum(map(entry_bytes, found)) <= KEYS_BYTES_MAX
+    assert {entry.hash for entry in found} == {f"sha256:{i:064x}" for i in range(len(found))}
+    outside = left_out(many, namespace="tenant-acme")
+    assert outside == {f"sha256:{i:064x}" for i in range(len(found), 1000)}
+    assert not left_out(many[: len(found)], namespace="tenant-acme")
+    assert max(map(entry_bytes, found)) <= 1024, "what left_out takes an entry to have at most"
+    # A revocation lets the next one in.
+    many[0]["spec"]["revoked"] = True
+    assert f"sha256:{len(found):064x}" in {entry.hash for entry in keys(*many)}
 
 
 def test_a_document_that_is_too_large_names_its_largest_part() -> None:

@@ -94,6 +94,14 @@ def test_an_unknown_plan_refuses_and_names_the_known_ones() -> None:
     assert "gold" in error.value.concern.message
 
 
+def test_hosts_of_a_plan_are_each_tenants_own() -> None:
+    hosts = ["*.{tenant}.apps.example", "{tenantID}.example", "shop.example", ".".join(["x" * 63] * 4)]
+    found = effective(plan={**GOLD, "allow": {"ingressHosts": hosts, "gateways": ["edge/public"]}})
+    # The last one is longer than any name in DNS.
+    assert found.allow.ingress_hosts == ("*.acme.apps.example", "acme-0001.example", "shop.example")
+    assert found.allow.gateways == ("edge/public",)
+
+
 @pytest.mark.parametrize(
     ("floor", "wanted", "in_force", "refused"),
     [
@@ -124,6 +132,9 @@ def test_pod_security_never_falls_below_the_floor(floor: str, wanted: str | None
         ({"kind": "Group", "name": "system:authenticated"}, False),
         ({"kind": "Group", "name": "system:masters"}, False),
         ({"kind": "User", "name": "system:serviceaccount:tenant-beta:tenant"}, False),
+        ({"kind": "Group", "name": "eks:managed"}, False),
+        ({"kind": "User", "name": "eks:load-balancing"}, False),
+        ({"kind": "Group", "name": "eks-admins"}, True),
         ({"kind": "Group", "name": "everyone"}, False),
         ({"kind": "User", "name": "everyone"}, False),
         ({"kind": "ServiceAccount", "name": "root", "namespace": "ci"}, False),

@@ -17,7 +17,7 @@ from tests.operator.tenant.build import ACME, BETA, platform
 from tests.operator.tenant.netpol import End, Verdict, World, in_block
 
 from tenantplane_api.runtime import names
-from tenantplane_api.runtime.platform import Platform
+from tenantplane_api.runtime.platform import Network, Platform, Shared
 from tenantplane_operator.tenant import network
 from tenantplane_operator.tenant.effective import EffectiveNetwork
 from tenantplane_operator.tenant.manifest import Manifest, Owner
@@ -407,6 +407,27 @@ def test_policies_share_no_mutable_part() -> None:
         for rule in policy["spec"].get("egress", ()):
             rule["to"] = []
     assert list(wrong_rows(policies())) == []
+
+
+@pytest.mark.parametrize(
+    ("ranges", "left"),
+    [
+        (["0.0.0.0/0"], ["::/0"]),
+        (["0.0.0.0/1", "128.0.0.0/1"], ["::/0"]),
+        (["::/0"], ["0.0.0.0/0"]),
+        (["::/1", "8000::/1", "0.0.0.0/1", "128.0.0.0/1"], []),
+        # What is left of it is special anyway.
+        (["0.0.0.0/1", "128.0.0.0/2", "192.0.0.0/3"], ["::/0"]),
+    ],
+)
+def test_a_cluster_that_has_every_address_leaves_no_internet(ranges: list[str], left: list[str]) -> None:
+    """Without its exceptions the range would be open as a whole."""
+    place = Platform(shared=Shared(network=Network(cluster_cidrs=tuple(ranges))))
+    spec = network.allow_egress(NETWORKS[BETA], place)
+    peers = [] if spec is None else [peer["ipBlock"] for peer in spec["egress"][0]["to"] if "ipBlock" in peer]
+    wide = [peer for peer in peers if peer["cidr"].endswith("/0")]
+    assert [peer["cidr"] for peer in wide] == left
+    assert all(peer["except"] for peer in wide)
 
 
 def _internet() -> tuple[Any, Any]:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 from tests.operator.tenant.build import by_name, model, parsed, platform, tenant
+from tests.support.cluster import with_chart
 
 from tenantplane_api.crd.conditions import ConditionType, Reason
 from tenantplane_api.runtime import names
 from tenantplane_api.runtime.names import Revision
-from tenantplane_cli.cluster import Cluster, install_chart
+from tenantplane_cli.cluster import Cluster
 from tenantplane_cli.rest import Rest
 from tenantplane_operator.runtime.apply import differs, with_hash
 from tenantplane_operator.runtime.resources import RESOURCES
@@ -125,8 +126,7 @@ def apply(api: Rest, manifest: Manifest, subresource: str = "") -> Manifest:
 
 @pytest.fixture(scope="module")
 def api(cluster: Cluster) -> Iterator[Rest]:
-    install_chart(cluster, progress=lambda _: None)
-    with Rest(cluster.kubeconfig) as rest:
+    with Rest(with_chart(cluster).kubeconfig) as rest:
         yield rest
         for name in ("builders-on-the-api", QUOTA_SPACE):
             rest.call("DELETE", f"/api/v1/namespaces/{name}")

@@ -8,7 +8,7 @@ from tests.operator.tenant.build import parsed, tenant
 
 from tenantplane_api.crd.conditions import Reason
 from tenantplane_operator.tenant.concern import Refused
-from tenantplane_operator.tenant.parse import format_time, parse_tenant, parse_time
+from tenantplane_operator.tenant.parse import format_time, later, parse_tenant, parse_time
 
 INDEX = {"name": "handbook", "sources": [{"name": "docs", "configMap": {"name": "docs"}}]}
 
@@ -100,6 +100,21 @@ def test_times_are_utc() -> None:
     assert format_time(datetime(2027, 1, 31, 12, tzinfo=east)) == "2027-01-31T10:00:00Z"
     assert format_time(datetime(2027, 1, 31, 12)) == "2027-01-31T12:00:00Z"  # noqa: DTZ001 -- what YAML readers give
     assert parse_time("2027-01-31T12:00:00Z") == datetime(2027, 1, 31, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seen"),
+    [
+        ("9999-12-31T23:59:59-05:00", "9999-12-31T23:59:59Z"),
+        ("0001-01-01T00:00:00+01:00", "0001-01-01T00:00:00Z"),
+        ("0900-01-01T00:00:00Z", "0900-01-01T00:00:00Z"),
+    ],
+)
+def test_a_time_that_its_zone_takes_out_of_the_calendar_is_the_nearest_in_it(text: str, seen: str) -> None:
+    assert format_time(parse_time(text)) == seen
+    assert parse_time(format_time(parse_time(text))) == parse_time(text)
+    for by in (timedelta(hours=1), timedelta(days=1)):
+        assert later(parse_time(text), by) >= parse_time(text)
 
 
 def test_a_creation_time_that_yaml_has_parsed() -> None:

@@ -83,6 +83,13 @@ def test_keys_that_the_tenants_admin_makes_bring_room_for_their_secrets() -> Non
     theirs = api_key("three", spec={"valueFrom": {"secretKeyRef": {"name": "x", "key": "y"}}})
     going = api_key("four", metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"})
     assert hard({}, bound, api_keys=[*own, theirs, going])["secrets"] == "9"
+    # One that ended has a Secret for as long as its status names one; "default" is to be made, and was revoked.
+    ended = [api_key(f"ended-{reason}", ready=("False", reason)) for reason in ("Revoked", "Expired")]
+    kept = api_key("kept", ready=("False", "Expired"), status={"secretRef": {"name": "kept"}})
+    broken = api_key("broken", ready=("False", "KeyTampered"))
+    assert hard({}, bound, api_keys=[*own, *ended])["secrets"] == "9"
+    assert hard({}, bound, api_keys=[*own, kept, broken])["secrets"] == "11"
+    assert hard({}, bound, api_keys=[api_key("default", ours=ACME, ready=("False", "Revoked"))])["secrets"] == "5"
     many = [api_key(f"k{number}") for number in range(2000)]
     assert hard({}, bound, api_keys=many)["secrets"] == str(5 + 1024 + 1)
 
