@@ -4,8 +4,10 @@ SHELL := /bin/bash
 
 VENV ?= .venv
 BIN := $(VENV)/bin
-# Two test workers: each opens its own control plane (about 0.6 GiB).
-PYTEST_WORKERS ?= 2
+# Test workers: each opens one or two control planes of its own (about 0.6 GiB each).
+PYTEST_WORKERS ?= 3
+# Kills and soaks wait for deadlines: more workers than cores would make them judge the machine.
+SLOW_WORKERS ?= 2
 ARGS ?=
 
 .PHONY: help setup controlplane demo test test-slow lint fmt crds schema reference clean bench-retrieval bench-operator
@@ -27,7 +29,7 @@ test: controlplane ## All tests but the slow ones
 	@$(BIN)/python -m pytest -m "not slow" -n $(PYTEST_WORKERS) --dist loadfile $(ARGS)
 
 test-slow: controlplane ## Kills, soak and fixtures
-	@$(BIN)/python -m pytest -m slow $(ARGS)
+	@$(BIN)/python -m pytest -m slow -n $(SLOW_WORKERS) --dist loadfile $(ARGS)
 
 lint: setup ## Style, types, layers, drift of generated files
 	@$(BIN)/ruff check .

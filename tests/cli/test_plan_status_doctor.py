@@ -559,6 +559,7 @@ def _await_no_probe(world: World) -> None:
     wait(gone, "the probe's namespaces are gone", target=6)
 
 
+@pytest.mark.slow
 def test_probe_concludes_from_what_pods_saw(world: World, operator: Operator) -> None:
     near, both = probe.ONLY_THE_NEAR, probe.BOTH_ANSWERED
     started = time.monotonic()

@@ -36,7 +36,7 @@ from tests.isolation.people import (
 
 from tenantplane_api.runtime import names
 
-pytestmark = pytest.mark.cluster
+pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
 ATTEMPTS = {
     **pods_attempts(),
@@ -200,7 +200,6 @@ def test_what_a_policy_refused_gets_through_without_it(place: Place) -> None:
     assert {"forged EndpointSlice", "forged ControllerRevision", "NetworkPolicy that opens"} <= set(boundary)
 
 
-@pytest.mark.slow
 def test_every_policy_of_the_fence_is_needed(place: Place) -> None:
     """One policy down at a time: something gets through each time, so no row of the table rests on luck."""
     rows = refused_alone(place)

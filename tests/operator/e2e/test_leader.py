@@ -38,6 +38,7 @@ def display_name(world: World, tenant: str) -> str:
     return document.spec.display_name if document is not None else ""
 
 
+@pytest.mark.slow
 def test_one_works_and_the_other_takes_over_when_it_is_killed(world: World) -> None:
     first = world.start()
     second = world.start()
