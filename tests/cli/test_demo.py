@@ -56,6 +56,7 @@ def assert_nothing_left(demo: Running, family: set[int], base: Path) -> None:
     assert list((base / "tmp").iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_once(base: Path) -> None:
     with start(base, "--once") as demo:
@@ -185,6 +186,7 @@ def test_status_shows_a_ready_tenant(stay: Stay) -> None:
     assert tenantplane("status", "nobody", env=stay.env).returncode == 1
 
 
+@pytest.mark.slow
 def test_a_key_from_create_to_revoke(stay: Stay) -> None:
     done = tenantplane("keys", "create", "ci", "--tenant", "acme", "--owner", "ci", "--expires-in", "1d", env=stay.env)
     assert done.returncode == 0, done.stderr
@@ -205,6 +207,7 @@ def test_a_key_from_create_to_revoke(stay: Stay) -> None:
     assert "no Secret" in gone.stderr
 
 
+@pytest.mark.slow
 def test_a_tenants_own_admin_needs_no_right_on_tenants_and_has_none_elsewhere(stay: Stay) -> None:
     personas = Path(stay.env["KUBECONFIG"]).parent
     own = {**stay.env, "KUBECONFIG": str(next(personas.glob("acme-admin-*.kubeconfig")))}

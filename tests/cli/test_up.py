@@ -261,6 +261,7 @@ def test_errors_say_what_to_do(up: Up, arguments: list[str], words: str) -> None
     assert "Traceback" not in done.stderr + done.stdout
 
 
+@pytest.mark.slow
 def test_a_restart_keeps_keys_and_indices_and_leaves_no_process(tmp_path: Path) -> None:
     (tmp_path / "home").mkdir()
     up = Up(tmp_path / "home")

@@ -252,6 +252,7 @@ def run_owner(then: str, tmp_path: Path) -> tuple[subprocess.Popen[str], Path, l
     return owner, Path(folder), [int(pid) for pid in pids]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("how", "then"), [("forgotten", "raise SystemExit(3)"), ("killed", "time.sleep(600)")])
 def test_nothing_is_left(how: str, then: str, tmp_path: Path) -> None:
     owner, folder, pids = run_owner(then, tmp_path)
@@ -272,6 +273,7 @@ def test_nothing_is_left(how: str, then: str, tmp_path: Path) -> None:
         owner.communicate()
 
 
+@pytest.mark.slow
 def test_command_line_keeps_a_cluster_until_interrupted(own: OwnControlPlane, tmp_path: Path) -> None:
     env = {**os.environ, "TMPDIR": str(tmp_path), "KUBEBUILDER_ASSETS": str(tmp_path), "TENANTPLANE_KUBECONFIG": ""}
     for name in ("etcd", "kube-apiserver", "kube-controller-manager"):
@@ -317,6 +319,7 @@ def test_failed_start_tells_the_last_log_lines_and_leaves_nothing(own: OwnContro
     assert not (tmp_path / "w").exists()
 
 
+@pytest.mark.slow
 def test_port_that_was_taken_meanwhile_is_tried_again(
     own: OwnControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

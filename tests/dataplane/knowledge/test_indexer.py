@@ -162,6 +162,7 @@ def test_a_store_that_cannot_be_written_is_transient(tmp_path: Path) -> None:
     assert json.loads(done.stderr.splitlines()[-1])["error"] == "io_error"
 
 
+@pytest.mark.slow
 def test_two_hundred_real_documents(tmp_path: Path) -> None:
     """The standard library's own docstrings, as a reference manual: one text per module."""
     stdlib = Path(sysconfig.get_path("stdlib"))
