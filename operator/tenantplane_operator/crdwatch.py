@@ -61,7 +61,7 @@ class Definition:
             case State.MISSING:
                 return "its CRD is not installed"
             case State.UNKNOWN:
-                return "the operator may not read its own CRDs: upgrade the chart's RBAC"
+                return "its CRD was not looked at yet"
 
 
 def path(kind: str) -> str:
@@ -91,10 +91,11 @@ class OwnKinds:
         """
         asked = asyncio.get_running_loop().time()
         async with self._locks[kind]:
-            # Somebody before us in the line may have asked after we came.
+            # Somebody before us in the line may have asked after we came; a look that failed tells us nothing.
             if self._begun[kind] <= asked:
-                self._begun[kind] = asyncio.get_running_loop().time()
+                begun = asyncio.get_running_loop().time()
                 self._keep(kind, await self._read(kind, whole=False))
+                self._begun[kind] = begun
             return self._known[kind]
 
     def countable(self, now: float) -> float:
@@ -134,8 +135,9 @@ class OwnKinds:
         try:
             accept = _WHOLE if whole else _METADATA
             found: dict[str, Any] = await self._api.request("get", "GET", path(kind), accept=accept)
-        except Forbidden:
-            return Definition(State.UNKNOWN)
+        except Forbidden as error:
+            # Also what a restarted API server answers until it has read its roles: tried again, never remembered.
+            raise Forbidden(f"{error.message}; if this lasts, upgrade the chart's RBAC", status=403) from None
         except ApiError as error:
             if error.status == 404:
                 return Definition(State.MISSING)

@@ -46,7 +46,6 @@ def watched(server: Server, changes: list[str] | None = None) -> OwnKinds:
         (crd(), State.SERVED, "u1"),
         (crd(deleting=True), State.TERMINATING, "u1"),
         (NotFound("no such CRD", status=404), State.MISSING, ""),
-        (Forbidden("no right", status=403), State.UNKNOWN, ""),
     ],
 )
 async def test_what_a_look_concludes(answer: dict[str, Any] | ApiError, state: State, uid: str) -> None:
@@ -57,14 +56,32 @@ async def test_what_a_look_concludes(answer: dict[str, Any] | ApiError, state: S
     assert bool(found.problem) is (state is not State.SERVED), "only what is served tells anything by its absence"
 
 
-async def test_no_answer_is_no_conclusion() -> None:
+@pytest.mark.parametrize("answer", [Unavailable("away"), Forbidden("no right", status=403)])
+async def test_no_answer_is_no_conclusion(answer: ApiError) -> None:
+    """Nor is a refusal: a restarted API server refuses everything until it has read its roles."""
+    server, changes = Server(), list[str]()
+    kinds = watched(server, changes)
+    await kinds.look("Tenant")
+    server.answer = answer
+    with pytest.raises(type(answer)):
+        await kinds.look("Tenant")
+    assert kinds.known("Tenant").state is State.SERVED
+    assert changes == ["Tenant"]
+
+
+async def test_a_look_that_failed_is_nobody_elses_answer() -> None:
     server = Server()
     kinds = watched(server)
     await kinds.look("Tenant")
     server.answer = Unavailable("away")
-    with pytest.raises(Unavailable):
-        await kinds.look("Tenant")
-    assert kinds.known("Tenant").state is State.SERVED
+    server.gate.clear()
+    first = asyncio.create_task(kinds.look("Tenant"))
+    later = [asyncio.create_task(kinds.look("Tenant")) for _ in range(2)]
+    await asyncio.sleep(0.01)
+    server.gate.set()
+    for look in (first, *later):
+        with pytest.raises(Unavailable):
+            await look
 
 
 async def test_looks_share_an_answer_but_never_an_older_one() -> None:

@@ -171,7 +171,12 @@ def test_rights_that_come_late_after_an_outage_are_waited_for(world: World, sett
         try:
             world.cluster.kill_apiserver()
             world.cluster.start_apiserver()
-            wait(lambda: "is forbidden" in second.log.read_text(encoding="utf-8"), "it was refused", target=3)
+
+            def refused() -> bool:
+                log = second.log.read_text(encoding="utf-8")
+                return "is forbidden" in log or "answered 403" in log
+
+            wait(refused, "it was refused", target=3)
         finally:
             clean = {"name": "tenantplane-operator", "labels": binding["metadata"].get("labels") or {}}
             body = {"metadata": clean, "roleRef": binding["roleRef"], "subjects": binding["subjects"]}
